@@ -1,0 +1,42 @@
+# Everything runs from .venv, which is built from the hash-pinned requirements and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check cover locale lock clean
+
+demo: .venv/ready
+	$(BIN)/trambien demo $(DEMO)
+
+test: .venv/ready
+	@sh tests/need-mosquitto.sh
+	$(BIN)/python -m pytest -q -n 2 $(TEST)
+
+# What .ci/run adds to the tests: style, types, floors, and coverage.
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+cover: .venv/ready
+	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered
+
+locale: .venv/ready
+	$(BIN)/pybabel -q compile --domain trambien --directory config/locale
+
+.venv/ready: requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Trambien needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install -q --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Pins again what pyproject.toml asks for; needs uv. Hashes only: no registry is named.
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet
+lock:
+	$(LOCK) -o requirements.txt
+	$(LOCK) --extra demo --group dev -o requirements-dev.txt
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

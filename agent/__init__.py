@@ -1,0 +1,1 @@
+"""The agent: runs it. Composition, supervision, uplinks and the tools."""

@@ -1,0 +1,1 @@
+"""The command `trambien`: one file a command."""

@@ -1,0 +1,1 @@
+"""What an uplink makes of a block: one file a payload format."""

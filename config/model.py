@@ -1,0 +1,164 @@
+"""The model of the technician's file: what may stand in it, in which units, and what is assumed where it is silent.
+
+What is always true here:
+
+- Every model is frozen and knows all its keys; an unknown key is a fault.
+- Durations are nanoseconds and sizes are bytes once read; in the file they carry units (`5s`, `250ms`, `8GB`, `56kB`).
+- Scale, offset and range stay exact text from the file to the layout; nothing is rounded on the way.
+- A driver extends `Link`, `Device` and `Point` with its own keys in its own `settings.py`; this file knows no protocol.
+"""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+"""Names of gateways, streams, links, devices and uplinks; they become topics, so they are plain."""
+
+_NS_PER_UNIT = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
+_BYTES_PER_UNIT = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$")
+
+
+def parse_duration(text: object) -> int:
+    """Read a duration such as `5s`, `250ms`, `1.5h` or `60d` as whole nanoseconds."""
+    return _quantity(text, _NS_PER_UNIT, "duration")
+
+
+def parse_size(text: object) -> int:
+    """Read a size such as `8GB`, `56kB` or `1MiB` as whole bytes."""
+    return _quantity(text, _BYTES_PER_UNIT, "size")
+
+
+def _quantity(text: object, units: Mapping[str, int], what: Literal["duration", "size"]) -> int:
+    match = _QUANTITY.match(text) if isinstance(text, str) else None
+    factor = units.get(match[2]) if match else None
+    if match is None or factor is None:
+        raise PydanticCustomError(f"bad_{what}", "not a {what}", {"what": what, "units": ", ".join(units)})
+    return int(Decimal(match[1]) * factor)
+
+
+def exact(value: object) -> str:
+    """Keep a number as the exact text it was written in. The reader hands over text, int or Decimal, never float."""
+    try:
+        finite = not isinstance(value, bool) and Decimal(str(value)).is_finite()
+    except InvalidOperation:
+        finite = False
+    if not finite:
+        raise PydanticCustomError("bad_number", "not a number", {})
+    return str(value)
+
+
+def _positive(value: int) -> int:
+    if value <= 0:
+        raise PydanticCustomError("not_positive", "must be more than zero", {})
+    return value
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Duration = Annotated[int, BeforeValidator(parse_duration), AfterValidator(_positive)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+Exact = Annotated[str, BeforeValidator(exact)]
+
+
+class Strict(BaseModel):
+    """What every part of the file is: frozen, and every key known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Gateway(Strict):
+    """Who this station is."""
+
+    id: Name
+    name: str = ""
+    timezone: str = "Asia/Ho_Chi_Minh"
+    language: Literal["vi", "en"] = "vi"
+
+
+class Tls(Strict):
+    """Certificates of an uplink; paths are relative to the file that names them."""
+
+    ca: str
+    cert: str | None = None
+    key: str | None = None
+
+
+class Uplink(Strict):
+    """One platform: where it is, what it gets, what it may send us."""
+
+    url: str
+    format: Literal["block"] = "block"
+    streams: tuple[Name, ...] | None = None
+    accept: tuple[Literal["config", "command"], ...] = ()
+    tls: Tls | None = None
+    prefix: str = "trambien/v1"
+    window: Annotated[int, Field(ge=1, le=1000)] = 64
+
+
+class Buffer(Strict):
+    """Where readings are kept, how often they are sealed, and how much room they may take."""
+
+    path: str = "/var/lib/trambien/buffer.db"
+    seal_every: Duration = parse_duration("5s")
+    keep: Duration = parse_duration("60d")
+    limit: Size = parse_size("8GB")
+    reserve: Size = parse_size("500MB")
+    max_block: Annotated[Size, Field(ge=4_000, le=1_000_000)] = parse_size("56kB")
+
+
+class Serial(Strict):
+    """A serial port. `port` should be a stable name such as /dev/serial/by-id/..."""
+
+    port: str
+    baud: Annotated[int, Field(ge=50, le=4_000_000)] = 9600
+    parity: Literal["none", "even", "odd"] = "none"
+    stop_bits: Literal[1, 2] = 1
+    data_bits: Literal[7, 8] = 8
+
+
+class Point(Strict):
+    """What every point may say, whatever protocol brings it."""
+
+    unit: str = ""
+    scale: Exact | None = None
+    offset: Exact | None = None
+    range: tuple[Exact, Exact] | None = None
+    every: Duration | None = None
+    note: str = ""
+
+
+P = TypeVar("P", bound=Point)
+
+
+class Device(Strict, Generic[P]):
+    """One instrument: its interval, its stream, its points. `points` may come from a profile."""
+
+    profile: str | None = None
+    every: Duration | None = None
+    stream: Name = "main"
+    points: dict[str, P] = Field(default_factory=dict)
+
+
+D = TypeVar("D", bound=Device)  # type: ignore[type-arg]  # a driver's device fixes its own point
+
+
+class Link(Strict, Generic[D]):
+    """One wire. Its devices are polled by one owner."""
+
+    driver: str
+    timeout: Duration = parse_duration("1s")
+    devices: dict[Name, D] = Field(min_length=1)
+
+
+class Config(Strict):
+    """The whole file. Each link is the model of the driver it names."""
+
+    gateway: Gateway
+    uplinks: dict[Name, Uplink] = Field(default_factory=dict)
+    buffer: Buffer = Field(default_factory=Buffer)
+    links: dict[Name, Link] = Field(min_length=1)  # type: ignore[type-arg]  # any driver's link

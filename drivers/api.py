@@ -1,0 +1,100 @@
+"""The page for driver authors: what a driver is given, what it must give, and what it may raise.
+
+A driver owns one *link*: one wire, one connection. It is made from the link's part of the technician's file, says at
+once and without I/O which groups it will fill, and then fills them:
+
+    driver = ModbusDriver("bus-1", link, clock)   # pure: may raise DriverMisconfigured, opens nothing
+    driver.groups                                 # what it will fill
+    await driver.open()                           # or LinkDown
+    frame = await driver.poll(group)              # or LinkDown, NoAnswer, BadAnswer, Misfit
+    await driver.listen(group, emit)              # for groups that the instrument pushes; returns never, or raises
+    await driver.close()                          # always safe, also after a failed open and twice
+
+What is always true of it:
+
+- One caller at a time: the poller owns the link, so a half-duplex bus needs no lock. `listen` runs beside `poll`.
+- The poller keeps the schedule, the retries and the back-off; a driver asks once and answers or raises.
+- `poll` returns a frame whenever the device said anything of use: a part that failed has a status and no value.
+- Values are raw (see `buffer.frame`); nothing is scaled here.
+- It raises only what `drivers.errors` names. Foreign exceptions are translated in the one file that imports the
+  foreign library. Anything else is a bug; the poller logs it with its traceback and treats the link as down.
+- Cancellation may come at any await; `close` must still leave the port free.
+- Its time-outs are its own: no await on the wire lasts longer than its configured `timeout`.
+
+A new driver is a folder with `driver.py`, `settings.py`, `README.md` and `sample.yaml`, and one entry point in the
+group `trambien.drivers`. `drivers.conformance` is the suite that it must pass.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from buffer.frame import Change, Frame, Layout
+from config.model import Link
+
+L = TypeVar("L", bound=Link[Any])
+
+
+class Clock(Protocol):
+    """The time a driver may know."""
+
+    def boot_ns(self) -> int:
+        """Give CLOCK_BOOTTIME in nanoseconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The points of one device with one interval, whatever requests the driver makes of them.
+
+    `layout.every_ns` is the interval, or None where the instrument pushes. `stream` is the chain it is kept in.
+    """
+
+    device: str
+    stream: str
+    layout: Layout
+
+
+Emit = Callable[[Sequence[Change]], Awaitable[None]]
+"""Takes changes in order of arrival; awaits while the queue behind it is full."""
+
+
+class DriverMisconfigured(Exception):
+    """The settings are well-formed but cannot be carried out. `path` leads to the place inside the link."""
+
+    def __init__(self, path: tuple[str | int, ...], code: str, **fields: object) -> None:
+        self.path = path
+        self.code = code
+        self.fields = fields
+        super().__init__(code, path, fields)
+
+
+class Driver(ABC, Generic[L]):
+    """One link. Subclasses set `Settings`, fill `groups` in their constructor, and implement what they can do."""
+
+    Settings: ClassVar[type[Link[Any]]]
+    """The model of a link's part of the technician's file."""
+
+    groups: tuple[Group, ...]
+
+    def __init__(self, name: str, link: L, clock: Clock) -> None:
+        self.name = name
+        self.link = link
+        self.clock = clock
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Open the wire. Raises LinkDown."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the wire and free the port. Never raises; may be called twice."""
+
+    async def poll(self, group: Group) -> Frame:
+        """Ask for every point of a polled group, once."""
+        raise NotImplementedError(group)
+
+    async def listen(self, group: Group, emit: Emit) -> None:
+        """Pass on what the instrument pushes, until cancelled. Raises LinkDown when the source is gone."""
+        raise NotImplementedError(group, emit)

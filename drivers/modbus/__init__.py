@@ -1,0 +1,1 @@
+"""Modbus instruments, over TCP and RTU."""

@@ -1,0 +1,1 @@
+"""Instruments that speak lines of text over a serial port."""

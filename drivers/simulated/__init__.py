@@ -1,0 +1,1 @@
+"""Simulated instruments: a driver without a wire, and real servers that replay recorded data."""
