@@ -1,0 +1,19 @@
+"""The command `trambien`. The service starts from here without a command-line or terminal library."""
+
+import sys
+
+
+def main() -> None:
+    """Run the service directly, and every other command through the command-line library."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["run"] and "--help" not in arguments:
+        from agent.service import main as run  # noqa: PLC0415 - each way imports only what it needs
+
+        sys.exit(run(arguments[1:]))
+    from agent.cli import app  # noqa: PLC0415
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The composition root: the only file that knows everyone.
+
+What is always true here:
+
+- A fault of configuration, key or buffer ends the start before anything is polled, and nothing is lost by it.
+- Leaving has an order: pollers stop, what they brought is sealed, uplinks get a moment to deliver it, the store closes.
+  All of it takes less than five seconds, whatever hangs.
+- A task of the house that fails is a bug of ours: it ends the process, systemd restarts it, recovery proves the head.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from agent import control, supervise
+from agent.broker import Endpoint, split_url
+from agent.carrier import Carriage
+from agent.clock import SystemClock
+from agent.formats import FORMATS
+from agent.health import DeviceHealth, Health, LinkHealth, UplinkHealth
+from agent.identity import hardware_hash, version
+from agent.keeper import Identity, Keeper
+from agent.log import Log
+from agent.owner import Owner
+from agent.poller import House, Poller
+from agent.recorder import Recorder
+from agent.settings import Site
+from agent.uplink import Uplink
+from buffer.frame import Layout
+from buffer.keys import load_or_create
+from config.model import Uplink as UplinkSettings
+from drivers.api import Driver, Group
+
+SEAL_S = 2.5
+DELIVER_S = 1.5
+EVENT_ID_BYTES = 8
+
+_log = Log("app")
+
+
+class App:
+    """One station, from its settings."""
+
+    def __init__(self, site: Site) -> None:
+        """Compose the house; makes the device key on the first start. Raises KeyRefused."""
+        self._site = site
+        buffer = site.config.buffer
+        self._buffer_path = Path(buffer.path)
+        self._buffer_path.parent.mkdir(parents=True, exist_ok=True)
+        self._key, self._key_fate = load_or_create(key_path(self._buffer_path))
+        self._clock = SystemClock()
+        self._rng = random.Random()  # noqa: S311 - jitter, not secrecy
+        groups = [group for driver in site.drivers for group in driver.groups]
+        catalogues = _catalogues(groups)
+        self._health = self._new_health()
+        self._recorder = Recorder(
+            Keeper(self._buffer_path, self._identity(), catalogues, buffer.max_block, self._clock.moment, _event_id),
+            Owner("buffer"),
+            self._clock,
+            self._health,
+            streams=catalogues,
+            seal_every_ns=buffer.seal_every,
+            new_event_id=_event_id,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set. Raises what the store raises when it cannot be opened."""
+        await self._recorder.open(self._site.config.uplinks)
+        uplinks = [self._uplink(name, settings) for name, settings in self._site.config.uplinks.items()]
+        async with asyncio.TaskGroup() as house:
+            recording = house.create_task(self._recorder.run(), name="recorder")
+            others = [house.create_task(uplink.run(), name="uplink") for uplink in uplinks]
+            others.append(house.create_task(self._serve_control(), name="control"))
+            others.append(house.create_task(supervise.feed_watchdog(lambda: self._recorder.turns), name="watchdog"))
+            polling = [house.create_task(self._poller(driver).run(), name=driver.name) for driver in self._site.drivers]
+            supervise.notify("READY=1")
+            _log.info("running", gateway=self._health.gateway, key=self._health.key_id, links=len(polling))
+            await stop.wait()
+            supervise.notify("STOPPING=1")
+            await self._leave(recording, polling, uplinks, others)
+
+    async def _leave(
+        self,
+        recording: asyncio.Task[None],
+        polling: list[asyncio.Task[None]],
+        uplinks: list[Uplink],
+        others: list[asyncio.Task[Any]],
+    ) -> None:
+        await _cancel(polling)
+        self._recorder.event("stop", reason="asked", urgent=True)
+        self._recorder.stop()
+        await asyncio.wait([recording], timeout=SEAL_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(uplink.drained() for uplink in uplinks)), DELIVER_S)
+        await _cancel(others)
+        if recording.done():
+            await self._recorder.close()
+        recording.cancel()
+        _log.info("stopped")
+
+    async def _serve_control(self) -> None:
+        path = control.socket_path(self._buffer_path)
+        await control.serve(path, {"status": lambda: self._health.document(self._clock.boot_ns())})
+
+    def _poller(self, driver: Driver[Any]) -> Poller:
+        house = House(self._recorder, self._clock, self._rng)
+        return Poller(driver, house, self._health.links[driver.name])
+
+    def _uplink(self, name: str, settings: UplinkSettings) -> Uplink:
+        streams = settings.streams or tuple(self._health.streams)
+        gateway = self._site.config.gateway.id
+        carriage = Carriage(name, f"{settings.prefix}/{gateway}", streams, FORMATS[settings.format])
+        health = self._health.uplinks[name] = UplinkHealth(streams)
+        return Uplink(
+            carriage,
+            self._endpoint(name, settings),
+            self._recorder,
+            health,
+            lambda: self._health.document(self._clock.boot_ns(), name),
+            self._rng,
+        )
+
+    def _endpoint(self, name: str, settings: UplinkSettings) -> Endpoint:
+        _, host, port = split_url(settings.url)
+        client_id = f"{self._site.config.gateway.id}.{name}"
+        if settings.tls is None:
+            return Endpoint(host, port, client_id, window=settings.window)
+        tls = settings.tls
+        return Endpoint(host, port, client_id, ca=tls.ca, cert=tls.cert, key=tls.key, window=settings.window)
+
+    def _identity(self) -> Identity:
+        facts = (
+            ("software", version()),
+            ("hardware", hardware_hash()),
+            ("config", self._site.digest),
+            ("key", self._key_fate),
+        )
+        return Identity(self._site.config.gateway.id, self._key, facts)
+
+    def _new_health(self) -> Health:
+        health = Health(
+            gateway=self._site.config.gateway.id,
+            version=version(),
+            key_id=self._key.kid.hex(),
+            config_digest=self._site.digest.hex(),
+            started_ns=self._clock.boot_ns(),
+        )
+        for driver in self._site.drivers:
+            devices = {group.device: DeviceHealth(group.stream) for group in driver.groups}
+            health.links[driver.name] = LinkHealth(driver.link.driver, devices)
+        return health
+
+
+def key_path(buffer_path: Path) -> Path:
+    """Give the device key that belongs to a buffer: a sibling, so that both are kept or lost together."""
+    return buffer_path.with_name("device.key")
+
+
+def _catalogues(groups: Iterable[Group]) -> dict[str, tuple[Layout, ...]]:
+    catalogues: dict[str, tuple[Layout, ...]] = {}
+    for group in groups:
+        catalogues[group.stream] = (*catalogues.get(group.stream, ()), group.layout)
+    return catalogues
+
+
+def _event_id() -> bytes:
+    return os.urandom(EVENT_ID_BYTES)
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+

@@ -1,0 +1,89 @@
+"""What the demonstration's receiver proved: which numbers arrived, and when each stream was silent.
+
+What is always true here:
+
+- It is fed with proven and decoded blocks only, in any order, each once.
+- The time in which the agent was dead is read from the chain: from the last reading of one epoch to the first of the
+  next, whose `start` event names its predecessor.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from agent.receiver import Opened
+from buffer.frame import Layout, Value
+
+SERIAL = "serial"
+"""The point in which every instrument says the number of its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The time between two epochs of a stream, in boot time; named if a `start` event of the later one stands there."""
+
+    stream: str
+    from_boot_ns: int
+    to_boot_ns: int
+    epoch: str
+    named: bool
+
+
+@dataclass(slots=True)
+class _Epoch:
+    first_seq: int
+    first_ns: int | None = None
+    last_ns: int | None = None
+    started: bool = False
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Grows with every opened block. `numbers` are the serial numbers that arrived, by device."""
+
+    numbers: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    readings: int = 0
+    _epochs: defaultdict[str, dict[bytes, _Epoch]] = field(default_factory=lambda: defaultdict(dict))
+
+    def add(self, opened: Opened) -> None:
+        """Take one block."""
+        header, payload = opened.header, opened.payload
+        self.readings += header.readings
+        for index, frames in payload.frames:
+            layout = opened.layouts[index]
+            if (at := _serial_at(layout)) is not None:
+                self._note(layout.device, (frame.values[at] for frame in frames))
+        for index, changes in payload.changes:
+            layout = opened.layouts[index]
+            at = _serial_at(layout)
+            self._note(layout.device, (change.value for change in changes if change.point == at))
+        self._time(opened)
+
+    def silences(self) -> list[Silence]:
+        """Give the time between the epochs of each stream."""
+        found = []
+        for stream, epochs in self._epochs.items():
+            ordered = sorted(epochs.items(), key=lambda item: item[1].first_seq)
+            for (_, before), (epoch, after) in zip(ordered, ordered[1:], strict=False):
+                begin_ns, end_ns = before.last_ns or 0, after.first_ns or 0
+                found.append(Silence(stream, begin_ns, end_ns, epoch.hex(), after.started))
+        return found
+
+    def _note(self, device: str, values: Iterable[Value]) -> None:
+        self.numbers[device].update(value for value in values if isinstance(value, int))
+
+    def _time(self, opened: Opened) -> None:
+        header = opened.header
+        epoch = self._epochs[header.stream].setdefault(header.epoch, _Epoch(header.seq))
+        epoch.first_seq = min(epoch.first_seq, header.seq)
+        epoch.started = epoch.started or any(event.type == "start" for event in opened.payload.events)
+        if header.frames and header.interval is not None:
+            first_ns, last_ns = header.interval
+            epoch.first_ns = first_ns if epoch.first_ns is None else min(epoch.first_ns, first_ns)
+            epoch.last_ns = last_ns if epoch.last_ns is None else max(epoch.last_ns, last_ns)
+
+
+def _serial_at(layout: Layout) -> int | None:
+    names = [column.name for column in layout.columns]
+    return names.index(SERIAL) if SERIAL in names else None
+

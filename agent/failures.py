@@ -1,0 +1,45 @@
+"""How a command ends when it cannot go on: one clear line, how to mend it, and its exit code. Never a traceback.
+
+A new error that a person can mend gets its words in config/locale and its exit code here.
+"""
+
+import sys
+
+from agent.errors import AgentError, Exit
+from agent.words import Words
+from buffer.errors import (
+    BufferFault,
+    BufferLocked,
+    BufferNewer,
+    BufferUnreadable,
+    ChainBroken,
+    CommitFailed,
+    KeyRefused,
+    StoreFull,
+)
+
+Mendable = (AgentError, BufferFault)
+"""What a command may end with and a person can mend."""
+
+_EXITS: dict[type[BufferFault], Exit] = {
+    BufferLocked: Exit.BUSY,
+    BufferNewer: Exit.BUFFER,
+    BufferUnreadable: Exit.BUFFER,
+    ChainBroken: Exit.BUFFER,
+    CommitFailed: Exit.BUFFER,
+    StoreFull: Exit.BUFFER,
+    KeyRefused: Exit.PERMISSION,
+}
+
+
+def exit_of(error: AgentError | BufferFault) -> Exit:
+    """Give the exit code that an error ends a command with."""
+    return error.exit if isinstance(error, AgentError) else _EXITS.get(type(error), Exit.INTERNAL)
+
+
+def tell(error: AgentError | BufferFault, words: Words) -> Exit:
+    """Say on standard error what is wrong and how to mend it; give the exit code."""
+    sys.stderr.write(f"trambien: {words.say(error.code, error.fields)}\n")
+    if hint := words.hint(error.code, error.fields):
+        sys.stderr.write(f"  → {hint}\n")
+    return exit_of(error)

@@ -1,0 +1,197 @@
+"""What is alive, late, full or refused: the figures behind `status`, `state` and the watchdog.
+
+What is always true here:
+
+- Every figure is written by the one task that knows it and read by anyone; this file decides nothing.
+- A document made for an uplink tells only of devices whose stream that uplink carries.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Document = dict[str, Any]
+"""JSON to be."""
+
+Trouble = tuple[str, Mapping[str, object]]
+"""A message code and its fields; `agent.words` renders it."""
+
+
+@dataclass(slots=True)
+class DeviceHealth:
+    """One instrument. `alive` is None until it was heard or given up."""
+
+    stream: str
+    alive: bool | None = None
+    good: int = 0
+    faults: int = 0
+    missed: int = 0
+    last_ns: int | None = None
+    error: Trouble | None = None
+
+    def answered(self, t_boot_ns: int) -> None:
+        """Note a frame."""
+        self.alive, self.last_ns, self.error = True, t_boot_ns, None
+        self.good += 1
+
+    heard = answered
+
+    def document(self) -> Document:
+        """Render as JSON."""
+        return {
+            "stream": self.stream,
+            "alive": self.alive,
+            "good": self.good,
+            "faults": self.faults,
+            "missed": self.missed,
+            "last_boot_ns": self.last_ns,
+            "error": trouble_document(self.error),
+        }
+
+
+@dataclass(slots=True)
+class LinkHealth:
+    """One wire and its instruments. `up` is None until the first attempt to open it has ended."""
+
+    driver: str
+    devices: dict[str, DeviceHealth]
+    up: bool | None = None
+    since_ns: int = 0
+    error: Trouble | None = None
+
+    def open(self, now_ns: int) -> bool:
+        """Note that the link is up; say whether that is news."""
+        news = self.up is not True
+        self.up, self.since_ns, self.error = True, now_ns if news else self.since_ns, None
+        return news
+
+    def fail(self, now_ns: int, code: str, fields: Mapping[str, object]) -> bool:
+        """Note that the link is down and why; say whether that is news."""
+        news = self.up is not False
+        self.up, self.since_ns, self.error = False, now_ns if news else self.since_ns, (code, fields)
+        return news
+
+    def document(self, streams: Collection[str]) -> Document:
+        """Render as JSON, with the devices of the named streams only."""
+        return {
+            "driver": self.driver,
+            "up": self.up,
+            "since_boot_ns": self.since_ns,
+            "error": trouble_document(self.error),
+            "devices": {name: device.document() for name, device in self.devices.items() if device.stream in streams},
+        }
+
+
+@dataclass(slots=True)
+class UplinkHealth:
+    """One platform. `acknowledged` (since the start) and `pending` count blocks by stream, `lost` by reason."""
+
+    streams: tuple[str, ...]
+    connected: bool = False
+    since_ns: int = 0
+    sessions: int = 0
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    pending: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
+    bytes_sent: int = 0
+    error: Trouble | None = None
+
+    def commit(self, stream: str) -> None:
+        """Note a block to be carried."""
+        self.pending[stream] = self.pending.get(stream, 0) + 1
+
+    def acknowledge(self, stream: str) -> None:
+        """Note an acknowledged block; whatever was refused before is over."""
+        self.acknowledged[stream] = self.acknowledged.get(stream, 0) + 1
+        self.pending[stream] -= 1
+        self.error = None
+
+    def lose(self, stream: str, reason: str) -> None:
+        """Note a block that cannot be carried any more."""
+        self.lost[reason] = self.lost.get(reason, 0) + 1
+        self.pending[stream] -= 1
+
+    def document(self) -> Document:
+        """Render as JSON."""
+        return {
+            "connected": self.connected,
+            "since_boot_ns": self.since_ns,
+            "sessions": self.sessions,
+            "streams": list(self.streams),
+            "acknowledged": self.acknowledged,
+            "pending": self.pending,
+            "lost": self.lost,
+            "bytes_sent": self.bytes_sent,
+            "error": trouble_document(self.error),
+        }
+
+
+@dataclass(slots=True)
+class StreamHealth:
+    """One chain: what was sealed, what is held, and the cumulative totals of its last header."""
+
+    head: int = 0
+    seq: int = -1
+    digest: str = ""
+    held: int = 0
+    evicted: int = 0
+    damaged: int = 0
+    readings: int = 0
+    ticks_missed: int = 0
+    dropped: int = 0
+
+    def document(self) -> Document:
+        """Render as JSON; `sealed` = held + evicted + damaged."""
+        return {
+            "sealed": self.head,
+            "held": self.held,
+            "evicted": self.evicted,
+            "damaged": self.damaged,
+            "seq": self.seq,
+            "digest": self.digest,
+            "readings": self.readings,
+            "ticks_missed": self.ticks_missed,
+            "dropped": self.dropped,
+        }
+
+
+@dataclass(slots=True)
+class Health:
+    """The whole station."""
+
+    gateway: str
+    version: str
+    key_id: str
+    config_digest: str
+    started_ns: int
+    links: dict[str, LinkHealth] = field(default_factory=dict)
+    uplinks: dict[str, UplinkHealth] = field(default_factory=dict)
+    streams: dict[str, StreamHealth] = field(default_factory=dict)
+    clock: Document = field(default_factory=dict)
+    buffer_error: Trouble | None = None
+
+    def document(self, now_ns: int, uplink: str | None = None) -> Document:
+        """Render the state as JSON: of the whole station, or of what concerns one uplink's streams."""
+        streams = self.uplinks[uplink].streams if uplink else tuple(self.streams)
+        links = {name: link.document(streams) for name, link in self.links.items()}
+        return {
+            "gateway": self.gateway,
+            "version": self.version,
+            "key": self.key_id,
+            "config": self.config_digest,
+            "uptime_s": round((now_ns - self.started_ns) / 1e9, 3),
+            "boot_ns": now_ns,
+            "clock": self.clock,
+            "links": {name: link for name, link in links.items() if link["devices"]},
+            "streams": {name: self.streams[name].document() for name in streams if name in self.streams},
+            "uplinks": {name: self.uplinks[name].document() for name in self.uplinks if uplink in (None, name)},
+            "buffer": {"error": trouble_document(self.buffer_error)},
+        }
+
+
+def trouble_document(trouble: Trouble | None) -> Document | None:
+    """Render a message code and its fields as JSON."""
+    if trouble is None:
+        return None
+    code, fields = trouble
+    return {"code": code, **{name: str(value) for name, value in fields.items()}}

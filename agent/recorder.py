@@ -1,0 +1,276 @@
+"""The recorder: gathers frames, changes and events, and has them sealed and committed at every interval.
+
+What is always true here:
+
+- Adding a frame is one dictionary look-up and one append; sealing happens in the owner's thread while polling goes on.
+- Uplinks learn of a block after its commit and never before (B3).
+- What could not be committed is kept in order and tried again; while too much waits, pollers wait too, and the ticks
+  they miss are counted. Nothing that was added is dropped.
+- An event of priority, and the first frame after the start, seal at once. A stream seals at least every five minutes,
+  empty if need be. Repeats of one event and subject merge to one a minute.
+"""
+
+import asyncio
+import contextlib
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+
+from agent.errors import AgentError
+from agent.health import Health, StreamHealth
+from agent.keeper import AckKey, Keeper, Kept
+from agent.log import Log
+from agent.owner import Owner
+from buffer.block import Block
+from buffer.errors import CommitFailed
+from buffer.frame import Change, Event, EventData, Frame
+from buffer.intervals import Intervals
+from buffer.seal import Batch
+from drivers.api import Clock, Group
+
+NS_PER_S = 10**9
+SEAL_AT_READINGS = 50_000
+"""So many unsealed readings seal early: a commit stays short, memory small."""
+ROOM_READINGS = 400_000
+"""So many readings may wait for a commit before pollers must wait."""
+EMPTY_SEAL_NS = 300 * NS_PER_S
+MERGE_NS = 60 * NS_PER_S
+RECENT_BYTES = 2_000_000
+TURN_NS = 5 * NS_PER_S
+"""However long the interval, the loop turns this often, so that the watchdog sees it live."""
+FIRST_RETRY_S = 0.5
+LONGEST_RETRY_S = 10.0
+
+Listener = Callable[[Sequence[Kept]], None]
+
+_log = Log("recorder")
+
+
+class Recorder:
+    """The way in for frames and the way to committed blocks. Everything here runs in the event loop."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        owner: Owner,
+        clock: Clock,
+        health: Health,
+        *,
+        streams: Iterable[str],
+        seal_every_ns: int,
+        new_event_id: Callable[[], bytes],
+    ) -> None:
+        self._keeper = keeper
+        self._owner = owner
+        self._clock = clock
+        self._health = health
+        self._streams = tuple(streams)
+        self._seal_every_ns = seal_every_ns
+        self._new_event_id = new_event_id
+        self._gathering: dict[str, Batch] = {}
+        self._gathered = 0
+        self._waiting: deque[tuple[dict[str, Batch], int]] = deque()
+        self._unsealed = 0
+        self._stopping = False
+        self._fresh_start = True
+        self._urgent = asyncio.Event()
+        self._roomy = asyncio.Event()
+        self._roomy.set()
+        self._settled: dict[AckKey, Intervals] = {}
+        self._unwritten: set[AckKey] = set()
+        self._merged: dict[tuple[str, str], tuple[int, int]] = {}
+        self._recent: OrderedDict[tuple[str, int], Block] = OrderedDict()
+        self._recent_bytes = 0
+        self._last_seal_ns = clock.boot_ns()
+        self.listeners: list[Listener] = []
+        self.turns = 0
+        """Grows with every turn of the sealing loop: the progress that feeds the watchdog."""
+
+    # -- the way in ------------------------------------------------------------------------------------------------
+
+    async def room(self) -> None:
+        """Wait while too many readings wait for a commit."""
+        await self._roomy.wait()
+
+    def add(self, group: Group, frame: Frame) -> None:
+        """Take one frame of a group."""
+        frames = self._batch(group.stream).frames
+        if group.layout in frames:
+            frames[group.layout].append(frame)
+        else:
+            frames[group.layout] = [frame]
+        self._count(len(frame.values))
+
+    def add_changes(self, group: Group, changes: Sequence[Change]) -> None:
+        """Take changes of a group, in order of arrival."""
+        self._batch(group.stream).changes.setdefault(group.layout, []).extend(changes)
+        self._count(len(changes))
+
+    def missed(self, stream: str, ticks: int) -> None:
+        """Count ticks that could not be served."""
+        self._batch(stream).ticks_missed += ticks
+
+    def event(self, kind: str, *, streams: Iterable[str] | None = None, urgent: bool = False, **data: EventData) -> None:
+        """Enter an event in the streams it concerns: by default in all. Its data begin with its subject."""
+        now_ns = self._clock.boot_ns()
+        subject = str(next(iter(data.values()), ""))
+        first_ns, repeats = self._merged.get((kind, subject), (now_ns - MERGE_NS, 0))
+        if now_ns - first_ns < MERGE_NS and not urgent:
+            self._merged[kind, subject] = (first_ns, repeats + 1)
+            return
+        self._merged[kind, subject] = (now_ns, 0)
+        if repeats:
+            data["repeats"] = repeats
+        event = Event(kind, now_ns, self._new_event_id(), tuple(data.items()))
+        for stream in self._streams if streams is None else streams:
+            self._batch(stream).events.append(event)
+        if urgent:
+            self._urgent.set()
+
+    def _batch(self, stream: str) -> Batch:
+        batch = self._gathering.get(stream)
+        if batch is None:
+            batch = self._gathering[stream] = Batch()
+        return batch
+
+    def _count(self, readings: int) -> None:
+        self._gathered += readings
+        self._unsealed += readings
+        if self._fresh_start or self._unsealed >= SEAL_AT_READINGS:
+            self._fresh_start = False
+            self._urgent.set()
+        if self._unsealed >= ROOM_READINGS:
+            self._roomy.clear()
+
+    # -- the way out -----------------------------------------------------------------------------------------------
+
+    def recent(self, stream: str, position: int) -> Block | None:
+        """Give a block committed lately, if it is still in memory."""
+        return self._recent.get((stream, position))
+
+    async def read(self, stream: str, first: int, last: int, max_bytes: int) -> Reading:
+        """Read committed blocks; at least one is found, whole or damaged, however small `max_bytes`."""
+        return await self._owner.call(lambda: self._keeper.read(stream, first, last, max_bytes))
+
+    async def definition(self, digest: bytes) -> Definition:
+        """Give a catalogue's bytes and the bytes of each layout it lists, by id."""
+        return await self._owner.call(lambda: self._keeper.definition(digest))
+
+    def head(self, stream: str) -> int:
+        """Give the position of a stream's last committed block, 0 where there is none."""
+        return self._health.streams[stream].head
+
+    @property
+    def epoch(self) -> bytes:
+        """The epoch of the store as it is open now."""
+        return self._keeper.epoch
+
+    def settled(self, uplink: str, stream: str) -> Intervals:
+        """Give the positions that an uplink has acknowledged. It grows through `settle` only."""
+        return self._settled[uplink, stream]
+
+    def settle(self, uplink: str, stream: str, position: int) -> None:
+        """Note that every publish made from a block has succeeded; it is written with the next commit."""
+        self._settled[uplink, stream].add(position)
+        self._unwritten.add((uplink, stream))
+
+    # -- sealing ---------------------------------------------------------------------------------------------------
+
+    async def open(self, uplinks: Iterable[tuple[str, Sequence[str]]]) -> None:
+        """Open the buffer and learn what each uplink has acknowledged. Raises what the store raises."""
+        keys = [(name, stream) for name, streams in uplinks for stream in streams]
+        self._settled = await self._owner.call(lambda: self._keeper.open_first(keys))
+        for stream in self._streams:
+            self._gathering[stream] = Batch()
+            self._health.streams[stream] = StreamHealth()
+        self._note_ledger()
+
+    async def run(self) -> None:
+        """Seal at every interval until `stop`, then once more."""
+        retry_s = FIRST_RETRY_S
+        while not self._stopping:
+            if await self._seal():
+                retry_s = FIRST_RETRY_S
+                await self._until_next_seal()
+            else:
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+        await self._seal()
+
+    def stop(self) -> None:
+        """Ask `run` to seal what there is and return."""
+        self._stopping = True
+        self._urgent.set()
+
+    async def close(self) -> None:
+        """Write the last acknowledgements and close the store. `run` must have returned."""
+        if self._unwritten:
+            await self._commit({})
+        await self._owner.call(self._keeper.close)
+        self._owner.end()
+
+    async def _until_next_seal(self) -> None:
+        until_ns = (self._clock.boot_ns() // self._seal_every_ns + 1) * self._seal_every_ns
+        while (wait_ns := until_ns - self._clock.boot_ns()) > 0 and not self._urgent.is_set():
+            self.turns += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._urgent.wait(), min(wait_ns, TURN_NS) / NS_PER_S)
+
+    async def _seal(self) -> bool:
+        """Seal and commit all that waits, oldest first. Gives False where the store could not commit."""
+        self.turns += 1
+        if not self._stopping:
+            self._urgent.clear()
+        self._rotate()
+        while self._waiting:
+            batches, readings = self._waiting[0]
+            if not await self._commit(batches):
+                return False
+            self._waiting.popleft()
+            self._unsealed -= readings
+            if self._unsealed < ROOM_READINGS:
+                self._roomy.set()
+        return True
+
+    def _rotate(self) -> None:
+        now_ns = self._clock.boot_ns()
+        if not self._gathering and now_ns - self._last_seal_ns >= EMPTY_SEAL_NS:
+            self._gathering = {stream: Batch() for stream in self._streams}
+        if self._gathering:
+            self._waiting.append((self._gathering, self._gathered))
+            self._gathering, self._gathered = {}, 0
+            self._last_seal_ns = now_ns
+
+    async def _commit(self, batches: dict[str, Batch]) -> bool:
+        written = {key: self._settled[key].copy() for key in self._unwritten}
+        self._unwritten.clear()
+        try:
+            kept = await self._owner.call(lambda: self._keeper.seal(batches, written))
+        except CommitFailed as error:
+            self._unwritten.update(written)
+            self._commit_failed(error)
+            return False
+        self._committed(kept)
+        return True
+
+    def _commit_failed(self, error: CommitFailed) -> None:
+        if self._health.buffer_error is None:
+            _log.error("commit-failed", error=error)
+        self._health.buffer_error = (error.code, error.fields)
+
+    def _committed(self, kept: Sequence[Kept]) -> None:
+        if self._health.buffer_error is not None:
+            _log.info("commit-works-again")
+            self._health.buffer_error = None
+        for stream, position, block in kept:
+            self._recent[stream, position] = block
+            self._recent_bytes += block.size
+        while self._recent_bytes > RECENT_BYTES:
+            self._recent_bytes -= self._recent.popitem(last=False)[1].size
+        self._note_ledger()
+        for listener in self.listeners:
+            listener(kept)
+
+    def _note_ledger(self) -> None:
+        for stream, ledger in self._keeper.ledger.items():
+            self._health.streams[stream] = ledger
+        self._health.clock = self._keeper.clock_evidence

@@ -1,0 +1,50 @@
+"""When which group is due: absolute ticks, earliest deadline first.
+
+What is always true here:
+
+- A tick stands at a whole multiple of its interval in boot time, except the first, which is now.
+- A tick's deadline is the next tick of the same group; among those due, the earliest deadline goes first, so a slow
+  instrument cannot starve a fast one.
+- A tick that has passed while another was served is counted as missed, never replayed.
+
+Pure: time is passed in.
+"""
+
+import heapq
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Tick(NamedTuple):
+    """One moment at which one group is to be polled."""
+
+    number: int
+    due_ns: int
+
+
+class Schedule:
+    """The ticks of the groups 0..n-1 of one link, by interval in nanoseconds."""
+
+    def __init__(self, intervals_ns: Sequence[int], now_ns: int) -> None:
+        self._intervals_ns = tuple(intervals_ns)
+        self._waiting = [(now_ns, number) for number in range(len(self._intervals_ns))]
+        self._due: list[tuple[int, Tick]] = []
+
+    def next_due_ns(self) -> int:
+        """Give the boot time of the earliest tick still to be served."""
+        return self._due[0][1].due_ns if self._due else self._waiting[0][0]
+
+    def take(self, now_ns: int) -> Tick | None:
+        """Give the tick to serve now, or None while none is due. `done` must follow."""
+        while self._waiting and self._waiting[0][0] <= now_ns:
+            due_ns, number = heapq.heappop(self._waiting)
+            heapq.heappush(self._due, (due_ns + self._intervals_ns[number], Tick(number, due_ns)))
+        return heapq.heappop(self._due)[1] if self._due else None
+
+    def done(self, tick: Tick, now_ns: int) -> int:
+        """Schedule the group's next tick; give how many were missed: those whose deadline has passed too."""
+        interval_ns = self._intervals_ns[tick.number]
+        following_ns = (tick.due_ns // interval_ns + 1) * interval_ns
+        missed = max(0, (now_ns - following_ns) // interval_ns)
+        heapq.heappush(self._waiting, (following_ns + missed * interval_ns, tick.number))
+        return missed
