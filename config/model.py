@@ -5,15 +5,18 @@ What is always true here:
 - Every model is frozen and knows all its keys; an unknown key is a fault.
 - Durations are nanoseconds and sizes are bytes once read; in the file they carry units (`5s`, `250ms`, `8GB`, `56kB`).
 - Scale, offset and range stay exact text from the file to the layout; nothing is rounded on the way.
+- Types are strict: text is never taken for a number or a yes, nor a number for text. A list is read as a tuple.
+- A validator that raises a PydanticCustomError whose type has a dot in it (`modbus.two-addresses`) names its own code.
 - A driver extends `Link`, `Device` and `Point` with its own keys in its own `settings.py`; this file knows no protocol.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -22,6 +25,26 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 _NS_PER_UNIT = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 _BYTES_PER_UNIT = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$")
+
+
+class Number(Decimal):
+    """A number that is not whole, with the text it was written in."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        """Read a number from its text."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """The name of a secret, and once the file is loaded its value, which is never shown."""
+
+    name: str
+    value: str = field(default="", repr=False)
 
 
 def parse_duration(text: object) -> int:
@@ -50,13 +73,17 @@ def exact(value: object) -> str:
         finite = False
     if not finite:
         raise PydanticCustomError("bad_number", "not a number", {})
-    return str(value)
+    return value.text if isinstance(value, Number) else str(value)
 
 
 def _positive(value: int) -> int:
     if value <= 0:
         raise PydanticCustomError("not_positive", "must be more than zero", {})
     return value
+
+
+def _frozen(value: object) -> object:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -68,7 +95,15 @@ Exact = Annotated[str, BeforeValidator(exact)]
 class Strict(BaseModel):
     """What every part of the file is: frozen, and every key known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, data: object) -> object:
+        """Let a list stand for a tuple, which strict types would not."""
+        if not isinstance(data, dict):
+            return data
+        return {key: _frozen(value) for key, value in data.items()}
 
 
 class Gateway(Strict):

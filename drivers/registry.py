@@ -1,0 +1,63 @@
+"""The drivers that are installed, by the name the technician writes.
+
+What is always true here:
+
+- A driver is found through the entry points of the group `trambien.drivers`, ours and those of other packages alike.
+- Nothing is imported before it is named: a station with Modbus only never loads an OPC UA library.
+- Whatever another package's import raises comes out as `DriverBroken`, with the reason in one line.
+
+The agent enters.
+"""
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from drivers.api import Driver
+
+GROUP = "trambien.drivers"
+
+
+class UnknownDriver(KeyError):
+    """No driver of this name is installed."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        self.name = name
+        self.known = known
+        super().__init__(f"no driver {name!r}; installed: {', '.join(known)}")
+
+
+class DriverBroken(Exception):
+    """A driver of this name is installed and cannot be used: its import failed, or it is not a `Driver`."""
+
+    code = "config.driver-broken"
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.fields = {"driver": name, "reason": reason}
+        super().__init__(f"driver {name!r} cannot be loaded: {reason}")
+
+
+def names() -> tuple[str, ...]:
+    """List the installed drivers, without importing any."""
+    return tuple(sorted(_installed()))
+
+
+@cache
+def driver_class(name: str) -> type[Driver[Any]]:
+    """Import the driver of this name. Raises UnknownDriver or DriverBroken."""
+    entry = _installed().get(name)
+    if entry is None:
+        raise UnknownDriver(name, names())
+    try:
+        found = entry.load()
+    except Exception as error:  # the driver wall: a foreign package may raise anything as it is imported
+        raise DriverBroken(name, f"{type(error).__name__}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Driver)):
+        raise DriverBroken(name, f"{entry.value} is not a Driver")
+    return found
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
