@@ -2,7 +2,7 @@
 
 What is always true here:
 
-- Bounds are carried into the raw domain beforehand and exactly (`Fraction`), so that judging is one comparison.
+- Bounds are in the raw domain (see `drivers.plausible`), so that judging is one comparison.
 - Out of range keeps its raw value, with BadOutOfRange. A sentinel or NaN leaves no value, with BadNoData.
 - A group without ranges, sentinels and floats is judged by nothing at all; floats alone cost one `sum` per frame:
   it is NaN if any of them is, and only then is each looked at.
@@ -11,13 +11,13 @@ What is always true here:
 import math
 import struct
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import NamedTuple
 
 from buffer import status
 from buffer.frame import Value
 from drivers.modbus.decode import CODES
 from drivers.modbus.settings import ModbusPoint, Type
+from drivers.plausible import raw_range
 
 Judged = tuple[tuple[Value, ...], tuple[int, ...] | None]
 """Values and their statuses; None where all are good."""
@@ -36,27 +36,8 @@ def bounds(column: int, point: ModbusPoint) -> Bounds | None:
     """Give the raw bounds of a point, or None where it has none."""
     if point.range is None and not point.nan:
         return None
-    low, high = _raw_range(point) if point.range is not None else (-math.inf, math.inf)
+    low, high = raw_range(point, whole=not point.kind.startswith("float"))
     return Bounds(column, low, high, frozenset(sentinel(point.kind, text) for text in point.nan))
-
-
-def _raw_range(point: ModbusPoint) -> tuple[int | float, int | float]:
-    assert point.range is not None
-    scale, offset = Fraction(point.scale or 1), Fraction(point.offset or 0)
-    low, high = sorted((Fraction(text) - offset) / scale for text in point.range)
-    if not point.kind.startswith("float"):
-        return math.ceil(low), math.floor(high)
-    return _float_within(low, up=True), _float_within(high, up=False)
-
-
-def _float_within(bound: Fraction, *, up: bool) -> float:
-    """Give the float nearest to a bound that does not lie outside it."""
-    try:
-        near = float(bound)
-    except OverflowError:
-        return math.inf if bound > 0 else -math.inf
-    outside = Fraction(near) < bound if up else Fraction(near) > bound
-    return math.nextafter(near, math.inf if up else -math.inf) if outside else near
 
 
 def sentinel(kind: Type, text: str) -> int | float:

@@ -173,6 +173,7 @@ class ModbusDevice(Device[ModbusPoint]):
 class ModbusLink(Link[ModbusDevice]):
     """One wire: an RTU line or a TCP connection."""
 
+    driver: Literal["modbus"] = "modbus"
     serial: Serial | None = None
     host: Annotated[str, Field(min_length=1)] | None = None
     port: Annotated[int, Field(ge=1, le=65535)] = 502

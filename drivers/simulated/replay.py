@@ -8,6 +8,7 @@ import csv
 import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ def read_recording(path: Path) -> Recording:
 
 def _without_gaps(lines: Sequence[Sequence[str]], width: int) -> Iterator[Row]:
     times = [datetime.fromisoformat(line[0]) for line in lines]
-    steps = [later - earlier for earlier, later in zip(times, times[1:], strict=False) if later > earlier]
+    steps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
     step = min(steps, default=timedelta(seconds=1))
     for index, line in enumerate(lines):
         missing = round((times[index] - times[index - 1]) / step) - 1 if index else 0
