@@ -108,6 +108,7 @@ class Session:
             pass
         finally:
             client.disconnect_socket()
+            await asyncio.sleep(0)  # the cancelled publish loop ends in the next turn
 
     async def read(self, nodes: Sequence[str]) -> list[Told]:
         """Read the values of nodes in one call. Raises LinkDown, NoAnswer, BadAnswer."""

@@ -110,6 +110,8 @@ class OpcUaInstrument:
             await asyncio.wait([self._writing])
             self._writing = None
         if server is not None:
+            for session in tuple(server.iserver._external_sessions.values()):  # noqa: SLF001 - of killed clients too
+                await session.close_session()
             await server.stop()
 
     async def write_row(self) -> int:
