@@ -1,0 +1,106 @@
+"""What a raw value is worth: sentinels, NaN and implausible values. Pure.
+
+What is always true here:
+
+- Bounds are in the raw domain (see `drivers.plausible`), so that judging is one comparison.
+- Out of range keeps its raw value, with BadOutOfRange. A sentinel or NaN leaves no value, with BadNoData.
+- A group without ranges, sentinels and floats is judged by nothing at all; floats alone cost one `sum` per frame:
+  it is NaN if any of them is, and only then is each looked at.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from buffer import status
+from buffer.frame import Value
+from drivers.modbus.decode import CODES
+from drivers.modbus.settings import ModbusPoint, Type
+from drivers.plausible import raw_range
+
+Judged = tuple[tuple[Value, ...], tuple[int, ...] | None]
+"""Values and their statuses; None where all are good."""
+
+
+class Bounds(NamedTuple):
+    """What a raw value of one column may be: within `low..high`, and none of `sentinels`."""
+
+    column: int
+    low: int | float
+    high: int | float
+    sentinels: frozenset[int | float]
+
+
+def bounds(column: int, point: ModbusPoint) -> Bounds | None:
+    """Give the raw bounds of a point, or None where it has none."""
+    if point.range is None and not point.nan:
+        return None
+    low, high = raw_range(point, whole=not point.kind.startswith("float"))
+    return Bounds(column, low, high, frozenset(sentinel(point.kind, text) for text in point.nan))
+
+
+def sentinel(kind: Type, text: str) -> int | float:
+    """Give the raw value a sentinel stands for; 0x8000 of an int16 is the pattern, thus -32768.
+
+    Raises ValueError where the type cannot hold it.
+    """
+    if kind.startswith("float"):
+        return float(struct.unpack(">" + CODES[kind], struct.pack(">" + CODES[kind], float(text)))[0])
+    code = CODES[kind]
+    number = int(text)
+    try:
+        return int(struct.unpack(">" + code, struct.pack(">" + code, number))[0])
+    except struct.error:
+        return _pattern(code, number)
+
+
+def _pattern(code: str, number: int) -> int:
+    try:
+        return int(struct.unpack(">" + code, struct.pack(">" + code.upper(), number))[0])
+    except struct.error as error:
+        raise ValueError(number) from error
+
+
+Judge = Callable[[tuple[Value, ...]], Judged]
+"""Weighs the decoded values of a whole frame; values may be None where a request brought none."""
+
+
+def judge(kinds: Sequence[Type], limits: Sequence[Bounds]) -> Judge | None:
+    """Prepare the judging of a group's frames; None where there is nothing to judge."""
+    floats = tuple(column for column, kind in enumerate(kinds) if kind.startswith("float"))
+    if not floats and not limits:
+        return None
+    return _Judge(floats, tuple(limits)).weigh
+
+
+class _Judge(NamedTuple):
+    floats: tuple[int, ...]
+    limits: tuple[Bounds, ...]
+
+    def weigh(self, values: tuple[Value, ...]) -> Judged:
+        faults = self._faults(values)
+        if not faults:
+            return values, None
+        kept = tuple(None if faults.get(i) == status.BAD_NO_DATA else value for i, value in enumerate(values))
+        return kept, tuple(faults.get(i, status.GOOD) for i in range(len(values)))
+
+    def _faults(self, values: tuple[Value, ...]) -> dict[int, int]:
+        faults: dict[int, int] = {}
+        for column, low, high, sentinels in self.limits:
+            value = values[column]
+            if value is not None and not low <= value <= high:  # type: ignore[operator]  # columns with bounds are numbers
+                faults[column] = status.BAD_OUT_OF_RANGE
+            if value in sentinels:
+                faults[column] = status.BAD_NO_DATA
+        if self.floats and _any_nan(values):
+            faults.update((i, status.BAD_NO_DATA) for i in self.floats if values[i] != values[i])
+        return faults
+
+
+def _any_nan(values: tuple[Value, ...]) -> bool:
+    """Say whether some value may be NaN (infinities of both signs raise a false alarm, which costs a look)."""
+    try:
+        return math.isnan(sum(values))  # type: ignore[arg-type]  # None raises TypeError, which is the answer
+    except TypeError:
+        return True

@@ -1,0 +1,231 @@
+"""The wire under the Modbus driver, and the only file that imports pymodbus.
+
+What is always true here:
+
+- One question at a time, asked once: no retries and no reconnecting behind the caller's back.
+- An answer is given to the question it belongs to, or to none. On TCP the transaction id decides, and a connection on
+  which half an answer was left behind is closed. RTU has no id: after a time-out the line must have been quiet for
+  the longest reply seen (at most `timeout`) before the next question; a reply later than that, of the same unit,
+  function and length, cannot be told from an answer, and is the residual every RTU master has.
+- Nothing that arrives raises inside the event loop: an answer is kept as bytes and judged by who asked.
+- Foreign exceptions end here as LinkDown, NoAnswer or BadAnswer.
+
+pymodbus frames, checks CRCs and owns the socket or the port. Its decoding of answers, a list of Python objects a
+register, is replaced by keeping the bytes.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+import time
+from typing import NamedTuple
+
+from pymodbus import ModbusException
+from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
+from pymodbus.exceptions import ConnectionException
+from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
+from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest
+from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
+
+from config.model import Serial
+from drivers.errors import BadAnswer, LinkDown, NoAnswer
+from drivers.modbus.decode import answer_size
+from drivers.modbus.plan import Request
+from drivers.modbus.quiet import Quiet
+from drivers.modbus.settings import ModbusLink, Table
+
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it logs what this file raises
+
+_QUESTION: dict[Table, type[ModbusPDU]] = {
+    "coil": ReadCoilsRequest,
+    "discrete": ReadDiscreteInputsRequest,
+    "holding": ReadHoldingRegistersRequest,
+    "input": ReadInputRegistersRequest,
+}
+_NS_PER_S = 1_000_000_000
+_FOREVER = 2**31
+_MANY_LATE_ANSWERS = 65536
+_PORT_REASONS: dict[int | None, str] = {
+    errno.ENOENT: "modbus.no_port",
+    errno.EACCES: "modbus.port_denied",
+    errno.EAGAIN: "modbus.port_busy",
+    errno.EBUSY: "modbus.port_busy",
+}
+_Client = AsyncModbusTcpClient | AsyncModbusSerialClient
+
+
+class Answer(ModbusPDU):
+    """An answer as it came: function code and bytes behind it."""
+
+    rtu_byte_count_pos = 2
+    body = b""
+
+
+class _Answers(DecodePDU):
+    """Keeps answers as bytes, and knows which one is awaited: what else stands on an RTU line is skipped."""
+
+    def __init__(self) -> None:
+        super().__init__(is_server=False)
+        self.awaited = (0, 0)
+
+    def lookupPduClass(self, data: bytes) -> type[ModbusPDU] | None:  # noqa: N802 - pymodbus names it
+        unit, function = self.awaited
+        if data[0] != unit or data[1] & 0x7F != function:
+            return None
+        return ExceptionResponse if data[1] & 0x80 else Answer
+
+    def decode(self, frame: bytes) -> ModbusPDU:
+        answer = Answer()
+        answer.function_code = frame[0]
+        answer.body = frame[1:]
+        return answer
+
+
+class Reply(NamedTuple):
+    """What a unit said: the data bytes of an answer, or an exception code (0 where it is none)."""
+
+    data: bytes
+    exception: int = 0
+
+
+class Wire:
+    """One TCP connection or serial line. Made closed; open, ask, close, and open again."""
+
+    def __init__(self, link: ModbusLink) -> None:
+        self._link = link
+        self._timeout_s = link.timeout / _NS_PER_S
+        self._client: _Client | None = None
+        self._answers = _Answers()
+        self._lost = False
+        self._quiet = Quiet(link.serial, self._timeout_s) if link.serial is not None else None
+        self._where: dict[str, object] = (
+            {"port": link.serial.port} if link.serial is not None else {"host": link.host, "port": link.port}
+        )
+
+    async def open(self) -> None:
+        """Open the wire. Raises LinkDown."""
+        self.close()
+        client = self._make()
+        self._lost = False
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                client.ctx.transport, _ = await client.ctx.call_create()
+        except (OSError, ValueError) as error:  # ValueError: a baud rate that the port cannot do
+            raise LinkDown(self._reason(error), reason=str(error), **self._where) from error
+        self._client = client
+
+    def close(self) -> None:
+        """Close the wire and free the port. May be called at any time."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    async def ask(self, unit: int, request: Request) -> Reply:
+        """Ask one question. Raises LinkDown, NoAnswer, BadAnswer."""
+        client = self._client
+        if client is None:
+            raise LinkDown("modbus.closed", **self._where)
+        if self._quiet is not None:
+            await self._silence(self._quiet, unit)
+            self._quiet.asked(time.monotonic())
+        elif client.ctx.recv_buffer:
+            raise LinkDown("modbus.out_of_step", **self._where)
+        question = _QUESTION[request.table](dev_id=unit, address=request.address, count=request.quantity)
+        self._answers.awaited = (unit, question.function_code)
+        answer = await self._exchange(client, question)
+        return self._judged(question, answer, answer_size(request))
+
+    async def _silence(self, quiet: Quiet, unit: int) -> None:
+        """Wait until the line has been quiet for long enough. Raises NoAnswer when it never is."""
+        end = time.monotonic() + self._timeout_s + quiet.gap_s
+        while (wait_s := quiet.remaining_s(now := time.monotonic())) > 0:
+            if now + wait_s > end:
+                raise NoAnswer("modbus.line_noisy", unit=unit, **self._where)
+            await asyncio.sleep(wait_s)
+
+    async def _exchange(self, client: _Client, question: ModbusPDU) -> Answer:
+        if self._lost:
+            raise LinkDown("modbus.lost", **self._where)
+        try:
+            answer: Answer = await client.execute(False, question)
+        except (ModbusException, ConnectionError) as error:
+            self._missed()
+            if self._lost or isinstance(error, ConnectionError | ConnectionException):
+                raise LinkDown("modbus.lost", **self._where) from error
+            raise NoAnswer("modbus.no_answer", unit=question.dev_id, **self._where) from error
+        except asyncio.CancelledError:
+            self._missed()
+            raise
+        return answer
+
+    def _missed(self) -> None:
+        if self._quiet is not None:
+            self._quiet.missed(time.monotonic())
+
+    def _judged(self, question: ModbusPDU, answer: Answer, size: int) -> Reply:
+        """Accept an answer that belongs to its question and has the length it announces. Raises BadAnswer."""
+        body, function = answer.body, answer.function_code
+        if answer.transaction_id != question.transaction_id:
+            fault = "modbus.transaction_id"
+        elif function == question.function_code and len(body) == size + 1 and body[0] == size:
+            return Reply(body[1:])
+        elif function == question.function_code | 0x80 and body and body[0]:
+            return Reply(b"", body[0])
+        else:
+            fault = "modbus.bad_answer"
+        self._missed()
+        raise BadAnswer(fault, unit=question.dev_id, function=function, length=len(body), **self._where)
+
+    def _make(self) -> _Client:
+        client = self._serial_client(self._link.serial) if self._link.serial is not None else self._tcp_client()
+        client.set_max_no_responses(_FOREVER)
+        client.ctx.framer.decoder = self._answers
+        client.ctx.max_buffer_size = _MANY_LATE_ANSWERS
+        return client
+
+    def _tcp_client(self) -> AsyncModbusTcpClient:
+        assert self._link.host is not None
+        return AsyncModbusTcpClient(
+            self._link.host,
+            port=self._link.port,
+            timeout=self._timeout_s,
+            retries=0,
+            reconnect_delay=0,
+            trace_connect=self._connected,
+        )
+
+    def _serial_client(self, serial: Serial) -> AsyncModbusSerialClient:
+        return AsyncModbusSerialClient(
+            serial.port,
+            baudrate=serial.baud,
+            bytesize=serial.data_bits,
+            parity=serial.parity[0].upper(),
+            stopbits=serial.stop_bits,
+            timeout=self._timeout_s,
+            retries=0,
+            reconnect_delay=0,
+            trace_connect=self._connected,
+            trace_packet=self._heard,
+        )
+
+    def _connected(self, up: bool) -> None:
+        """Hear of the connection's end, and end the wait for an answer that cannot come any more."""
+        if up or self._client is None:
+            return
+        self._lost = True
+        waiting = self._client.ctx.response_future
+        if not waiting.done():
+            waiting.set_exception(ConnectionResetError())
+
+    def _heard(self, sending: bool, data: bytes) -> bytes:
+        if not sending and self._quiet is not None:
+            self._quiet.heard(time.monotonic())
+        return data
+
+    def _reason(self, error: Exception) -> str:
+        if self._link.serial is not None:
+            return _PORT_REASONS.get(getattr(error, "errno", None), "modbus.port_failed")
+        if isinstance(error, socket.gaierror):
+            return "modbus.unknown_host"
+        return "modbus.refused" if isinstance(error, ConnectionRefusedError) else "modbus.unreachable"

@@ -1,0 +1,116 @@
+"""An OPC UA link in the technician's file: which server, how to be let in, which nodes to read or to be told of.
+
+What is always true here:
+
+- A device either reads its nodes (`every`) or is told of their changes (`subscribe`, the publishing interval).
+- Security is what is written: without `security` the channel is neither signed nor encrypted; with it, certificate and
+  key are named, since a server trusts a certificate and not a promise of one.
+
+This file knows no library of the wire, so that `check` and `schema` stay light.
+"""
+
+import base64
+import binascii
+import re
+import uuid
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from buffer.frame import Kind
+from config.model import Device, Duration, Exact, Link, Point, Strict
+
+_NODE = re.compile(r"^(?:(?:ns=\d{1,5}|nsu=[^;]+);)?([isgb])=(.+)$", re.DOTALL)
+_URL = re.compile(
+    r"^opc\.tcp://[^/\s:@]+(?::\d{1,5})?(?:/\S*)?$|^opc\.tcp://\[[0-9a-fA-F:.%]+\](?::\d{1,5})?(?:/\S*)?$"
+)
+
+
+def _node_id(text: str) -> str:
+    """Accept the text form of a NodeId (OPC UA Part 6, 5.3.1.10), with `nsu=` for the namespace's own name."""
+    match = _NODE.match(text)
+    if match is None or not _identifier(match[1], match[2]):
+        raise PydanticCustomError("opcua.node_id", "not a node id: {node}", {"node": text})
+    return text
+
+
+def _identifier(kind: str, text: str) -> bool:
+    try:
+        if kind == "i":
+            return text.isascii() and text.isdecimal() and int(text) < 2**32
+        if kind == "g":
+            return bool(uuid.UUID(text))
+        if kind == "b":
+            return bool(base64.b64decode(text, validate=True))
+    except (ValueError, binascii.Error):
+        return False
+    return True
+
+
+def _endpoint(text: str) -> str:
+    if not _URL.match(text):
+        raise PydanticCustomError("opcua.url", "not an OPC UA address: {url}", {"url": text})
+    return text
+
+
+class OpcUaPoint(Point):
+    """One variable node. `deadband` is absolute, in the node's own unit; `queue` bounds what waits at the server."""
+
+    node: Annotated[str, AfterValidator(_node_id)]
+    type: Kind = "float64"
+    deadband: Exact | None = None
+    queue: Annotated[int, Field(ge=2, le=10_000)] = 100
+
+    @model_validator(mode="after")
+    def _computable(self) -> Self:
+        if self.scale is not None and not Decimal(self.scale):
+            raise PydanticCustomError("opcua.scale_zero", "a scale of zero", {})
+        if self.range is not None and Decimal(self.range[0]) > Decimal(self.range[1]):
+            low, high = self.range
+            raise PydanticCustomError("opcua.range_crossed", "{low} > {high}", {"low": low, "high": high})
+        if self.deadband is not None and Decimal(self.deadband) < 0:
+            raise PydanticCustomError("opcua.deadband", "a negative deadband", {})
+        if self.type in ("text", "bytes", "bool") and (self.range or self.deadband or self.scale or self.offset):
+            raise PydanticCustomError("opcua.no_number", "a {type} is no number", {"type": self.type})
+        return self
+
+
+class OpcUaDevice(Device[OpcUaPoint]):
+    """Some nodes of the server: read together, or subscribed to. `sampling` is how often the server itself looks."""
+
+    subscribe: Duration | None = None
+    sampling: Duration | None = None
+
+
+class Security(Strict):
+    """How the channel is protected (OPC UA Part 7, security policies). Files are PEM or DER."""
+
+    policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
+    mode: Literal["Sign", "SignAndEncrypt"] = "SignAndEncrypt"
+    certificate: str = ""
+    key: str = ""
+    server_certificate: str | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if not self.certificate or not self.key:
+            raise PydanticCustomError("opcua.certificate_missing", "no certificate and key", {})
+        return self
+
+
+class User(Strict):
+    """Who logs in. The password is a secret's name in the file, and its value once loaded."""
+
+    name: str
+    password: Any = Field(repr=False)
+
+
+class OpcUaLink(Link[OpcUaDevice]):
+    """One server."""
+
+    driver: Literal["opcua"] = "opcua"
+    url: Annotated[str, AfterValidator(_endpoint)]
+    security: Security | None = None
+    user: User | None = None
