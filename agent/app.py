@@ -23,15 +23,16 @@ from agent.clock import SystemClock
 from agent.formats import FORMATS
 from agent.health import DeviceHealth, Health, LinkHealth, UplinkHealth
 from agent.identity import hardware_hash, version
-from agent.keeper import Identity, Keeper
+from agent.errors import AgentError
+from agent.keeper import Identity, Keeper, Site
 from agent.log import Log
 from agent.owner import Owner
 from agent.poller import House, Poller
 from agent.recorder import Recorder
-from agent.settings import Site
+from agent.settings import Settings
 from agent.uplink import Uplink
 from buffer.frame import Layout
-from buffer.keys import load_or_create
+from buffer.keys import known_public, load_or_create
 from config.model import Uplink as UplinkSettings
 from drivers.api import Driver, Group
 
@@ -45,38 +46,44 @@ _log = Log("app")
 class App:
     """One station, from its settings."""
 
-    def __init__(self, site: Site) -> None:
-        """Compose the house; makes the device key on the first start. Raises KeyRefused."""
-        self._site = site
-        buffer = site.config.buffer
-        self._buffer_path = Path(buffer.path)
-        self._buffer_path.parent.mkdir(parents=True, exist_ok=True)
-        self._key, self._key_fate = load_or_create(key_path(self._buffer_path))
-        self._clock = SystemClock()
+    def __init__(self, settings: Settings, clock: SystemClock) -> None:
+        """Compose the house; makes the device key on the first start. Raises KeyRefused or AgentError."""
+        self._config = settings.loaded.config
+        self._digest = settings.loaded.digest
+        self._drivers = tuple(settings.drivers.values())
+        self._clock = clock
         self._rng = random.Random()  # noqa: S311 - jitter, not secrecy
-        groups = [group for driver in site.drivers for group in driver.groups]
-        catalogues = _catalogues(groups)
+        self._buffer_path = Path(self._config.buffer.path)
+        _make_directory(self._buffer_path.parent)
+        self._key, self._key_fate = load_or_create(key_path(self._buffer_path))
         self._health = self._new_health()
+        catalogues = _catalogues(group for driver in self._drivers for group in driver.groups)
+        identity = Identity(self._config.gateway.id, self._key, version(), hardware_hash(), self._digest)
+        keys = known_public(key_path(self._buffer_path))
+        site = Site(self._buffer_path, identity, keys, catalogues, self._config.buffer.max_block)
         self._recorder = Recorder(
-            Keeper(self._buffer_path, self._identity(), catalogues, buffer.max_block, self._clock.moment, _event_id),
+            Keeper(site, clock.moment, _event_id),
             Owner("buffer"),
-            self._clock,
+            clock,
             self._health,
             streams=catalogues,
-            seal_every_ns=buffer.seal_every,
+            seal_every_ns=self._config.buffer.seal_every,
             new_event_id=_event_id,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises what the store raises when it cannot be opened."""
-        await self._recorder.open(self._site.config.uplinks)
-        uplinks = [self._uplink(name, settings) for name, settings in self._site.config.uplinks.items()]
+        await self._recorder.open(self._config.uplinks)
+        if self._key_fate == "replaced" or (self._key_fate == "created" and self._recorder.has_history):
+            self._recorder.event("key-lost", key=self._key.kid, urgent=True)
+            _log.error("key-lost", key=self._key.kid)
+        uplinks = [self._uplink(name, settings) for name, settings in self._config.uplinks.items()]
         async with asyncio.TaskGroup() as house:
             recording = house.create_task(self._recorder.run(), name="recorder")
             others = [house.create_task(uplink.run(), name="uplink") for uplink in uplinks]
             others.append(house.create_task(self._serve_control(), name="control"))
             others.append(house.create_task(supervise.feed_watchdog(lambda: self._recorder.turns), name="watchdog"))
-            polling = [house.create_task(self._poller(driver).run(), name=driver.name) for driver in self._site.drivers]
+            polling = [house.create_task(self._poller(driver).run(), name=driver.name) for driver in self._drivers]
             supervise.notify("READY=1")
             _log.info("running", gateway=self._health.gateway, key=self._health.key_id, links=len(polling))
             await stop.wait()
@@ -112,7 +119,7 @@ class App:
 
     def _uplink(self, name: str, settings: UplinkSettings) -> Uplink:
         streams = settings.streams or tuple(self._health.streams)
-        gateway = self._site.config.gateway.id
+        gateway = self._config.gateway.id
         carriage = Carriage(name, f"{settings.prefix}/{gateway}", streams, FORMATS[settings.format])
         health = self._health.uplinks[name] = UplinkHealth(streams)
         return Uplink(
@@ -126,30 +133,22 @@ class App:
 
     def _endpoint(self, name: str, settings: UplinkSettings) -> Endpoint:
         _, host, port = split_url(settings.url)
-        client_id = f"{self._site.config.gateway.id}.{name}"
+        client_id = f"{self._config.gateway.id}.{name}"
+        protocol = 5 if settings.mqtt == "5" else 4
         if settings.tls is None:
-            return Endpoint(host, port, client_id, window=settings.window)
+            return Endpoint(host, port, client_id, protocol=protocol, window=settings.window)
         tls = settings.tls
-        return Endpoint(host, port, client_id, ca=tls.ca, cert=tls.cert, key=tls.key, window=settings.window)
-
-    def _identity(self) -> Identity:
-        facts = (
-            ("software", version()),
-            ("hardware", hardware_hash()),
-            ("config", self._site.digest),
-            ("key", self._key_fate),
-        )
-        return Identity(self._site.config.gateway.id, self._key, facts)
+        return Endpoint(host, port, client_id, tls.ca, tls.cert, tls.key, protocol, settings.window)
 
     def _new_health(self) -> Health:
         health = Health(
-            gateway=self._site.config.gateway.id,
+            gateway=self._config.gateway.id,
             version=version(),
             key_id=self._key.kid.hex(),
-            config_digest=self._site.digest.hex(),
+            config_digest=self._digest.hex(),
             started_ns=self._clock.boot_ns(),
         )
-        for driver in self._site.drivers:
+        for driver in self._drivers:
             devices = {group.device: DeviceHealth(group.stream) for group in driver.groups}
             health.links[driver.name] = LinkHealth(driver.link.driver, devices)
         return health
@@ -165,6 +164,13 @@ def _catalogues(groups: Iterable[Group]) -> dict[str, tuple[Layout, ...]]:
     for group in groups:
         catalogues[group.stream] = (*catalogues.get(group.stream, ()), group.layout)
     return catalogues
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AgentError("agent.directory-refused", directory=path, reason=error.strerror) from error
 
 
 def _event_id() -> bytes:

@@ -126,10 +126,9 @@ class Session:
         if mid is None:
             raise BrokerDown("agent.broker-lost", address=self._endpoint.address)
         self._subscriptions[mid] = future
-        done, _ = await asyncio.wait(
-            [future, self.ended], timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
-        )
-        if future not in done:
+        waited: list[asyncio.Future[Any]] = [future, self.ended]
+        await asyncio.wait(waited, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if not future.done():
             raise BrokerDown("agent.broker-lost", address=self._endpoint.address)
         if max(future.result()) >= FIRST_FAILURE:
             raise BrokerRefused("agent.subscription-refused", address=self._endpoint.address, topics=", ".join(topics))
@@ -163,7 +162,7 @@ class Session:
         self._later(lambda: self._subscribed(mid, values))
 
     def _on_message(self, _c: Client, _u: object, message: MQTTMessage) -> None:
-        received = Message(message.topic, message.payload, message.retain)
+        received = Message(message.topic, bytes(message.payload), message.retain)
         self._later(lambda: self._received(received))
 
     def _later(self, call: Callable[[], None]) -> None:
@@ -264,7 +263,7 @@ def _open(client: Client, endpoint: Endpoint) -> None:
     if endpoint.protocol != 5:
         client.connect(endpoint.host, endpoint.port, keepalive=KEEP_ALIVE_S)
         return
-    properties = Properties(PacketTypes.CONNECT)
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = 0
     client.connect(endpoint.host, endpoint.port, keepalive=KEEP_ALIVE_S, clean_start=True, properties=properties)
 
@@ -280,7 +279,7 @@ def _tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     return context
 
 
-def _bound_half_open(_client: Client, _userdata: object, sock: socket.socket) -> None:
+def _bound_half_open(_client: Client, _userdata: object, sock: Any) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

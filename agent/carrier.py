@@ -21,7 +21,6 @@ from agent.health import UplinkHealth
 from agent.keeper import Kept
 from agent.lanes import Lanes
 from agent.recorder import Recorder
-from buffer.block import read_header
 
 REFUSED_PAUSES_S = (2.0, 5.0, 15.0, 60.0)
 READ_BLOCKS = 32
@@ -88,8 +87,8 @@ class Carrier:
     async def _next(self) -> Kept | None:
         """Give the block to send now: a fresh one, else one of the backlog, else None."""
         if fresh := self._lanes.take_fresh():
-            if block := self._recorder.recent(*fresh):
-                return Kept(*fresh, block)
+            if kept := self._recorder.recent(*fresh):
+                return kept
             await self._load(fresh[0], range(fresh[1], fresh[1] + 1))
         if not self._loaded and (run := self._lanes.take_backlog(READ_BLOCKS)):
             await self._load(*run)
@@ -107,7 +106,7 @@ class Carrier:
             self._lanes.give_back(stream, position)
 
     async def _send(self, kept: Kept) -> None:
-        await self._define(read_header(kept.block.envelope).catalogue)
+        await self._define(kept.catalogue)
         messages = self._carriage.format(self._carriage.root, kept)
         self._in_flight += len(messages)
         self._health.bytes_sent += sum(len(message.payload) for message in messages)

@@ -126,7 +126,7 @@ class UplinkHealth:
         }
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StreamHealth:
     """One chain: what was sealed, what is held, and the cumulative totals of its last header."""
 

@@ -10,95 +10,135 @@ What is always true here:
 Only `agent.recorder` enters, through the owner's thread.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.health import Document, StreamHealth
 from agent.log import Log
 from buffer.block import Block
 from buffer.errors import CommitFailed
-from buffer.frame import Event, EventData, Layout
+from buffer.frame import Layout
 from buffer.intervals import Intervals
 from buffer.keys import Signer
-from buffer.seal import Batch, Head, Moment, Sealer
-from buffer.store import Store
+from buffer.layout import decode_catalogue
+from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
+from buffer.store import Counts, Store
+
+_log = Log("keeper")
 
 AckKey = tuple[str, str]
 """An uplink's name and a stream's."""
 
-_log = Log("keeper")
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who seals, and the facts its `start` events state."""
+    """Who seals, and what the `start` events of its epochs state. Digests are SHA-256."""
 
     gateway: str
     signer: Signer
-    facts: tuple[tuple[str, EventData], ...]
-    """Software version, hardware-id hash, configuration digest, fate of the key."""
+    software: str
+    hardware: bytes
+    config: bytes
 
 
 class Kept(NamedTuple):
-    """A committed block and its position in its stream."""
+    """A committed block, its position in its stream, and the digest of the catalogue it needs."""
 
     stream: str
     position: int
     block: Block
+    catalogue: bytes
+
+
+class Reading(NamedTuple):
+    """Blocks read back, in order, and the positions found damaged."""
+
+    blocks: tuple[Kept, ...]
+    damaged: tuple[int, ...]
+
+
+class Definition(NamedTuple):
+    """A catalogue as it was signed, and its layouts by id."""
+
+    catalogue: bytes
+    layouts: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a keeper is told: the file, who seals, the keys believed, and what each stream's positions mean."""
+
+    path: Path
+    identity: Identity
+    keys: tuple[bytes, ...]
+    catalogues: Mapping[str, tuple[Layout, ...]]
+    max_block: int
 
 
 class Keeper:
-    """The store, the sealer and the heads. Every method runs in the owner's thread."""
+    """The store, the sealer and the ledgers. Every method but the constructor runs in the owner's thread."""
 
-    def __init__(
-        self,
-        path: Path,
-        identity: Identity,
-        catalogues: Mapping[str, tuple[Layout, ...]],
-        max_block: int,
-        moment: Callable[[], Moment],
-        new_event_id: Callable[[], bytes],
-    ) -> None:
-        self._path = path
-        self._identity = identity
-        self._catalogues = catalogues
-        self._max_block = max_block
+    def __init__(self, site: Site, moment: Callable[[], Moment], new_event_id: Callable[[], bytes]) -> None:
+        self._site = site
         self._moment = moment
         self._new_event_id = new_event_id
         self._store: Store | None = None
         self._sealer: Sealer | None = None
-        self._reason = "started"
-        self.heads: dict[str, Head] = {}
+        self.epoch = b""
+        self.ledgers: dict[str, StreamHealth] = {}
+        """By stream; replaced as a whole after every commit, so that any thread may read it."""
+        self.clock: Document = {}
 
-    def open(self) -> None:
-        """Open the store, prove its end, begin an epoch."""
-        store = Store.open(self._path)
-        self._sealer = Sealer(self._identity.gateway, self._identity.signer, store.epoch, self._max_block)
-        self.heads = store.heads()
-        self._store = store
+    def open(self, uplinks: Iterable[str]) -> dict[AckKey, Intervals]:
+        """Open the store and prove its end; give what each uplink has acknowledged of each stream.
+
+        Raises BufferLocked, BufferNewer, BufferUnreadable or ChainBroken.
+        """
+        store, _ = self._opened()
+        report = store.prove()
+        if report.faults:
+            _log.error("buffer-damaged", faults=report.fault_count, first=report.faults[0].reason)
+        streams = dict.fromkeys((*self._site.catalogues, *store.streams()))
+        self.ledgers = {stream: _ledger(store.counts(stream), store.heads().get(stream)) for stream in streams}
+        return {(uplink, stream): store.acknowledged(uplink, stream) for uplink in uplinks for stream in streams}
 
     def seal(self, batches: Mapping[str, Batch], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
-        """Seal and commit. Raises CommitFailed (or StoreFull); the batches are unharmed and may be given again."""
+        """Seal and commit. Raises CommitFailed; the batches are unharmed and may be given again."""
         store, sealer = self._opened()
         moment = self._moment()
-        sealed = []
-        for stream, batch in batches.items():
-            head = self.heads.get(stream)
-            opening = head is None or head.epoch != store.epoch
-            whole = replace(batch, events=[self._start(moment), *batch.events]) if opening else batch
-            sealed.append(sealer.seal(stream, head, whole, self._catalogues[stream], moment))
-        blocks = [block for part in sealed for block in part.blocks]
-        definitions = [definition for part in sealed for definition in part.definitions]
+        heads, catalogues = store.heads(), self._site.catalogues
+        sealed = [
+            sealer.seal(stream, heads.get(stream), batch, catalogues[stream], moment)
+            for stream, batch in batches.items()
+        ]
         try:
-            positions = store.append(blocks, definitions, acknowledged)
+            positions = store.append(sealed, acknowledged)
         except CommitFailed:
             self.close()
-            self._reason = "reopened"
             raise
-        self.heads.update((stream, part.head) for stream, part in zip(batches, sealed, strict=True))
-        owners = [stream for stream, part in zip(batches, sealed, strict=True) for _ in part.blocks]
-        return tuple(map(Kept, owners, positions, blocks))
+        self.ledgers = {**self.ledgers, **{one.stream: _grown(self.ledgers[one.stream], one) for one in sealed}}
+        self.clock = {"quality": moment.clock.quality, "max_error_ns": moment.clock.max_error_ns}
+        return tuple(
+            Kept(one.stream, position, block, one.head.catalogue)
+            for one in sealed
+            for position, block in zip(positions[one.stream], one.blocks, strict=True)
+        )
+
+    def read(self, stream: str, first: int, last: int, max_bytes: int) -> Reading:
+        """Read committed blocks, each proven again."""
+        window = self._opened()[0].read(stream, first, last, max_bytes)
+        blocks = tuple(Kept(stream, position, block, header.catalogue) for position, block, header in window.blocks)
+        return Reading(blocks, window.damaged)
+
+    def definition(self, digest: bytes) -> Definition:
+        """Give a catalogue that is signed in the store, and its layouts."""
+        store, _ = self._opened()
+        catalogue = store.catalogue(digest)
+        assert catalogue is not None, "a catalogue is signed before the first block that needs it"
+        found = {identity: store.layout(identity) for identity in decode_catalogue(catalogue)}
+        return Definition(catalogue, {identity: layout for identity, layout in found.items() if layout is not None})
 
     def close(self) -> None:
         """Close the store; the lock is free then."""
@@ -106,6 +146,29 @@ class Keeper:
             self._store.close()
             self._store = None
 
-    def _start(self, moment: Moment) -> Event:
-        data = (("reason", self._reason), ("boot_id", moment.boot_id), *self._identity.facts)
-        return Event("start", moment.boot_ns, self._new_event_id(), data)
+    def _opened(self) -> tuple[Store, Sealer]:
+        """Give the store as it is open; after a failed commit, open it again in a new epoch."""
+        if self._store is None or self._sealer is None:
+            store = self._store = Store.open(self._site.path, self._site.keys)
+            identity = self._site.identity
+            opening = Opening(self._new_event_id(), identity.software, identity.hardware, identity.config)
+            self.epoch = store.epoch
+            self._sealer = Sealer(identity.gateway, identity.signer, store.epoch, self._site.max_block, opening)
+        return self._store, self._sealer
+
+
+def _ledger(counts: Counts, head: Head | None) -> StreamHealth:
+    ledger = StreamHealth(counts.sealed, held=counts.held, evicted=counts.evicted, damaged=counts.damaged)
+    return ledger if head is None else _at(ledger, head)
+
+
+def _grown(ledger: StreamHealth, sealed: Sealed) -> StreamHealth:
+    more = len(sealed.blocks)
+    return _at(replace(ledger, head=ledger.head + more, held=ledger.held + more), sealed.head)
+
+
+def _at(ledger: StreamHealth, head: Head) -> StreamHealth:
+    readings, missed, dropped = head.totals
+    return replace(
+        ledger, seq=head.seq, digest=head.digest.hex(), readings=readings, ticks_missed=missed, dropped=dropped
+    )

@@ -15,12 +15,10 @@ import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 
-from agent.errors import AgentError
-from agent.health import Health, StreamHealth
-from agent.keeper import AckKey, Keeper, Kept
+from agent.health import Health
+from agent.keeper import AckKey, Definition, Keeper, Kept, Reading
 from agent.log import Log
 from agent.owner import Owner
-from buffer.block import Block
 from buffer.errors import CommitFailed
 from buffer.frame import Change, Event, EventData, Frame
 from buffer.intervals import Intervals
@@ -78,7 +76,7 @@ class Recorder:
         self._settled: dict[AckKey, Intervals] = {}
         self._unwritten: set[AckKey] = set()
         self._merged: dict[tuple[str, str], tuple[int, int]] = {}
-        self._recent: OrderedDict[tuple[str, int], Block] = OrderedDict()
+        self._recent: OrderedDict[tuple[str, int], Kept] = OrderedDict()
         self._recent_bytes = 0
         self._last_seal_ns = clock.boot_ns()
         self.listeners: list[Listener] = []
@@ -93,16 +91,12 @@ class Recorder:
 
     def add(self, group: Group, frame: Frame) -> None:
         """Take one frame of a group."""
-        frames = self._batch(group.stream).frames
-        if group.layout in frames:
-            frames[group.layout].append(frame)
-        else:
-            frames[group.layout] = [frame]
+        self._batch(group.stream).add_frame(group.layout, frame)
         self._count(len(frame.values))
 
     def add_changes(self, group: Group, changes: Sequence[Change]) -> None:
         """Take changes of a group, in order of arrival."""
-        self._batch(group.stream).changes.setdefault(group.layout, []).extend(changes)
+        self._batch(group.stream).add_changes(group.layout, changes)
         self._count(len(changes))
 
     def missed(self, stream: str, ticks: int) -> None:
@@ -143,7 +137,7 @@ class Recorder:
 
     # -- the way out -----------------------------------------------------------------------------------------------
 
-    def recent(self, stream: str, position: int) -> Block | None:
+    def recent(self, stream: str, position: int) -> Kept | None:
         """Give a block committed lately, if it is still in memory."""
         return self._recent.get((stream, position))
 
@@ -154,6 +148,11 @@ class Recorder:
     async def definition(self, digest: bytes) -> Definition:
         """Give a catalogue's bytes and the bytes of each layout it lists, by id."""
         return await self._owner.call(lambda: self._keeper.definition(digest))
+
+    @property
+    def has_history(self) -> bool:
+        """Say whether the store held blocks when it was opened, or holds some now."""
+        return any(ledger.head for ledger in self._health.streams.values())
 
     def head(self, stream: str) -> int:
         """Give the position of a stream's last committed block, 0 where there is none."""
@@ -175,13 +174,10 @@ class Recorder:
 
     # -- sealing ---------------------------------------------------------------------------------------------------
 
-    async def open(self, uplinks: Iterable[tuple[str, Sequence[str]]]) -> None:
+    async def open(self, uplinks: Iterable[str]) -> None:
         """Open the buffer and learn what each uplink has acknowledged. Raises what the store raises."""
-        keys = [(name, stream) for name, streams in uplinks for stream in streams]
-        self._settled = await self._owner.call(lambda: self._keeper.open_first(keys))
-        for stream in self._streams:
-            self._gathering[stream] = Batch()
-            self._health.streams[stream] = StreamHealth()
+        self._settled = await self._owner.call(lambda: self._keeper.open(uplinks))
+        self._gathering = {stream: Batch() for stream in self._streams}
         self._note_ledger()
 
     async def run(self) -> None:
@@ -261,16 +257,15 @@ class Recorder:
         if self._health.buffer_error is not None:
             _log.info("commit-works-again")
             self._health.buffer_error = None
-        for stream, position, block in kept:
-            self._recent[stream, position] = block
-            self._recent_bytes += block.size
+        for one in kept:
+            self._recent[one.stream, one.position] = one
+            self._recent_bytes += one.block.size
         while self._recent_bytes > RECENT_BYTES:
-            self._recent_bytes -= self._recent.popitem(last=False)[1].size
+            self._recent_bytes -= self._recent.popitem(last=False)[1].block.size
         self._note_ledger()
         for listener in self.listeners:
             listener(kept)
 
     def _note_ledger(self) -> None:
-        for stream, ledger in self._keeper.ledger.items():
-            self._health.streams[stream] = ledger
-        self._health.clock = self._keeper.clock_evidence
+        self._health.streams = self._keeper.ledgers
+        self._health.clock = self._keeper.clock

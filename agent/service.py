@@ -2,13 +2,16 @@
 
 import argparse
 import asyncio
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent import failures, log, supervise
+from agent import failures, faults, log, supervise
 from agent.app import App
+from agent.clock import SystemClock
 from agent.errors import Exit
-from agent.settings import Site, read
+from agent.settings import Settings, read
 from agent.words import Words
 from config.errors import ConfigFaults
 
@@ -22,22 +25,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     options = parser.parse_args(arguments)
     log.configure(verbose=options.verbose)
+    clock = SystemClock()
     try:
-        site = read(options.config)
-    except ConfigFaults as faults:
-        return _refuse(faults)
+        settings = read(options.config, clock, credentials())
+    except ConfigFaults as found:
+        sys.stderr.write(faults.text(found, Words(faults.language_of(options.config, os.environ))) + "\n")
+        return Exit.CONFIG
     try:
-        asyncio.run(_run(site))
+        asyncio.run(_run(settings, clock))
     except failures.Mendable as error:
-        return failures.tell(error, Words(site.config.gateway.language))
+        return failures.tell(error, Words(settings.loaded.config.gateway.language))
     return Exit.OK
 
 
-async def _run(site: Site) -> None:
+async def _run(settings: Settings, clock: SystemClock) -> None:
     stop = asyncio.Event()
     supervise.on_stop(stop)
-    await App(site).run(stop)
-
-
-def _refuse(faults: ConfigFaults) -> int:
-    ...
+    await App(settings, clock).run(stop)

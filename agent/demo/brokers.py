@@ -4,12 +4,13 @@ What is always true here:
 
 - Clients must show a certificate of the run's own authority; nothing else is listened to.
 - The embedded broker (amqtt) speaks MQTT 3.1.1 only: what MQTT 5's reason codes prove is not proven with it, and
-  `proves` says so.
+  `unproven` says so.
 """
 
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import sys
 from abc import ABC, abstractmethod
@@ -25,9 +26,10 @@ START_S = 10.0
 class Broker(ABC):
     """A broker with mutual TLS on 127.0.0.1, run as a process of its own."""
 
+    name: str
     protocol: int
     """The MQTT version it speaks: 5, or 4 for 3.1.1."""
-    proves: str
+    unproven: str
     """A message code that says what a run with it does not prove, or nothing."""
 
     def __init__(self, directory: Path, authority: Authority, port: int | None) -> None:
@@ -36,6 +38,11 @@ class Broker(ABC):
         self._ca = authority.ca
         self.port = port if port is not None else _free_port()
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Say whether the process runs."""
+        return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
         """Start and wait until it accepts connections. Raises PortBusy, or AgentError where it does not come up."""
@@ -51,9 +58,14 @@ class Broker(ABC):
 
     async def kill(self) -> None:
         """Kill it with SIGKILL."""
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None and self.alive:
             self._process.kill()
             await self._process.wait()
+
+    def suspend(self) -> None:
+        """Freeze it with SIGSTOP: it neither answers nor hangs up."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     @abstractmethod
     def _command(self) -> list[str]:
@@ -61,15 +73,16 @@ class Broker(ABC):
 
 
 class Mosquitto(Broker):
-    """Eclipse mosquitto."""
+    """Eclipse mosquitto. `extra` are further lines of its configuration."""
 
+    extra: tuple[str, ...] = ()
+    name = "mosquitto, MQTT 5"
     protocol = 5
-    proves = ""
+    unproven = ""
 
     def _command(self) -> list[str]:
         config = self._directory / "mosquitto.conf"
         lines = [
-            "per_listener_settings false",
             f"listener {self.port} 127.0.0.1",
             f"cafile {self._ca}",
             f"certfile {self._pair.cert}",
@@ -81,6 +94,7 @@ class Mosquitto(Broker):
             "max_inflight_messages 0",
             "max_queued_messages 0",
             "persistence false",
+            *self.extra,
         ]
         if os.getuid() == 0:
             lines.append("user root")
@@ -91,8 +105,9 @@ class Mosquitto(Broker):
 class Embedded(Broker):
     """amqtt, in a process of its own."""
 
+    name = "amqtt, MQTT 3.1.1"
     protocol = 4
-    proves = "agent.demo-embedded"
+    unproven = "agent.demo-embedded"
 
     def _command(self) -> list[str]:
         files = map(str, (self._ca, self._pair.cert, self._pair.key))

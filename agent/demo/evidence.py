@@ -77,10 +77,11 @@ class Evidence:
         epoch = self._epochs[header.stream].setdefault(header.epoch, _Epoch(header.seq))
         epoch.first_seq = min(epoch.first_seq, header.seq)
         epoch.started = epoch.started or any(event.type == "start" for event in opened.payload.events)
-        if header.frames and header.interval is not None:
-            first_ns, last_ns = header.interval
-            epoch.first_ns = first_ns if epoch.first_ns is None else min(epoch.first_ns, first_ns)
-            epoch.last_ns = last_ns if epoch.last_ns is None else max(epoch.last_ns, last_ns)
+        times = [frame.t_boot_ns for _, frames in opened.payload.frames for frame in frames]
+        times += [change.t_boot_ns for _, changes in opened.payload.changes for change in changes]
+        if times:
+            epoch.first_ns = min(times) if epoch.first_ns is None else min(epoch.first_ns, *times)
+            epoch.last_ns = max(times) if epoch.last_ns is None else max(epoch.last_ns, *times)
 
 
 def _serial_at(layout: Layout) -> int | None:

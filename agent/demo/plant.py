@@ -10,6 +10,7 @@
 Every answer of each carries its own number in the point `serial`; `served` lists those that were really given.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -27,7 +28,8 @@ from drivers.simulated.serial_instrument import SerialInstrument
 from drivers.simulated.served import Served
 
 GATEWAY = "demo-station"
-EVERY = "1s"
+EVERY_S = 1
+ROW_EVERY_S = 0.5
 SEAL_EVERY_S = 1
 TIMEOUT_S = 3
 RECORDINGS = ("wwtp.csv", "skab.csv")
@@ -52,8 +54,9 @@ class Plant:
         wwtp, skab = (read_recording(recordings / name) for name in RECORDINGS)
         self._plant = ModbusTcpInstrument(wwtp)
         self._pump = ModbusRtuInstrument(skab)
-        self._line = OpcUaInstrument(skab)
+        self._line = OpcUaInstrument(skab, period_s=None)
         self._gauge = SerialInstrument(_rows(wwtp), GAUGE_NAMES, clock.boot_ns, ask=b"READ\r\n")
+        self._writing: asyncio.Task[None] | None = None
         self._instruments = {"plant": self._plant, "pump": self._pump, "line": self._line, "gauge": self._gauge}
 
     @property
@@ -65,11 +68,24 @@ class Plant:
         """Switch everything on."""
         for instrument in self._instruments.values():
             await instrument.start()
+        self._writing = asyncio.create_task(self._write_rows(), name="opcua rows")
+
+    async def quiet(self) -> None:
+        """Let the instrument that speaks by itself say no more, so that nothing is under way when the agent leaves."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
 
     async def stop(self) -> None:
         """Switch everything off."""
+        await self.quiet()
         for instrument in self._instruments.values():
             await instrument.stop()
+
+    async def _write_rows(self) -> None:
+        while True:
+            await self._line.write_row()
+            await asyncio.sleep(ROW_EVERY_S)
 
     def write_file(self, path: Path, buffer: Path, access: Access) -> None:
         """Write the technician's file."""
@@ -93,8 +109,8 @@ class Plant:
 
     def _links(self) -> dict[str, Any]:
         links = {
-            "ethernet": self._plant.link("plant", EVERY),
-            "bus-1": self._pump.link("pump", EVERY),
+            "ethernet": self._plant.link("plant", f"{EVERY_S}s"),
+            "bus-1": self._pump.link("pump", f"{EVERY_S}s"),
             "plc": self._line.link("line", "500ms"),
             "gauges": self._gauge_link(),
         }
@@ -108,7 +124,7 @@ class Plant:
         points = {"serial": {"type": "uint32"}, **{name.lower(): {"group": name} for name in GAUGE_NAMES}}
         device = {
             "ask": "READ\r\n",
-            "every": EVERY,
+            "every": f"{EVERY_S}s",
             "line": self._gauge.pattern,
             "status": {"group": "status", "codes": {"ST": "Good", "OL": "BadSensorFailure"}},
             "points": points,

@@ -22,17 +22,17 @@ from agent.clock import SystemClock
 from agent.demo.brokers import Broker, choose
 from agent.demo.certificates import Authority
 from agent.demo.evidence import Evidence
-from agent.demo.plant import GATEWAY, SEAL_EVERY_S, TIMEOUT_S, Access, Plant
+from agent.demo.plant import GATEWAY, EVERY_S, SEAL_EVERY_S, Access, Plant
 from agent.demo.screen import Screen
 from agent.demo.station import Station
-from agent.demo.stored import stored_numbers
+from agent.demo.stored import Stored, read_buffer
 from agent.demo.tally import NS_PER_S, Kill, tally_all
 from agent.demo.verdict import Verdict
 from agent.errors import AgentError
+from agent.health import Document
 from agent.receiver import Receiver
-from buffer.block import trust
 from buffer.keys import load_or_create
-from buffer.verify import Report, Verifier
+from buffer.verify import Gap, Report, Verifier
 
 DRAIN_S = 60.0
 REFRESH_S = 0.25
@@ -73,7 +73,7 @@ async def demonstrate(
         await _drain(stage, screen)
         await asyncio.sleep(pace.after_s)
         screen.step("agent.demo-step-leave")
-        stage.plant.pause()
+        await stage.plant.quiet()
         await asyncio.sleep(pace.quiet_s)
         leave_s = await stage.station.leave()
         await asyncio.sleep(1.0)
@@ -100,7 +100,7 @@ async def _stage(
     endpoint = Endpoint(
         "localhost", broker.port, "platform", str(authority.ca), str(platform.cert), str(platform.key), broker.protocol
     )
-    receiver = Receiver(endpoint, root, Verifier(trust([key.public_key])), evidence.add)
+    receiver = Receiver(endpoint, root, Verifier([key.public_key], remember=True), evidence.add)
     async with contextlib.AsyncExitStack() as stack:
         screen.step("agent.demo-step-instruments")
         stack.push_async_callback(plant.stop)
@@ -163,15 +163,49 @@ async def _outage(stage: Stage, screen: Screen, pace: Pace) -> Kill:
     await asyncio.sleep(max(0.0, pace.outage_s - (time.monotonic() - began_s)))
     await stage.broker.start()
     screen.step("agent.demo-step-broker-again")
-    return Kill(killed_ns, (SEAL_EVERY_S + TIMEOUT_S) * NS_PER_S)
+    return Kill(killed_ns, (SEAL_EVERY_S + EVERY_S) * NS_PER_S)
 
 
 async def _drain(stage: Stage, screen: Screen) -> None:
     deadline_s = time.monotonic() + DRAIN_S
     while time.monotonic() < deadline_s:
         status = await stage.station.status()
-        if status and status["uplinks"]["province"]["connected"] and screen_is_dry(status):
+        if status is not None and _is_dry(status):
             screen.step("agent.demo-step-drained")
             return
         await asyncio.sleep(REFRESH_S)
     raise AgentError("agent.demo-not-drained", seconds=f"{DRAIN_S:.0f}")
+
+
+def _is_dry(status: Document) -> bool:
+    """Say whether all is acknowledged but what was sealed just now."""
+    uplink = status["uplinks"]["province"]
+    return bool(uplink["connected"]) and all(pending <= 1 for pending in uplink["pending"].values())
+
+
+def _judge(stage: Stage, kill: Kill, leave_s: float) -> Verdict:
+    stored = read_buffer(stage.buffer, stage.public_key)
+    report = stage.receiver.verifier.report()
+    served = stage.plant.served
+    return Verdict(
+        instruments=tally_all(served, stored.numbers, stage.evidence.numbers, kill),
+        unsealed_bound=sum(kill.explains(answer) for answers in served.values() for answer in answers),
+        blocks=stored.report.blocks,
+        proven=report.blocks,
+        repeated=report.repeats,
+        gaps=[_gap(where, gap) for where, found in _both(stored, report) for gap in found.gaps],
+        findings=[f"{where}: {fault.reason}" for where, found in _both(stored, report) for fault in found.faults],
+        silences=stage.evidence.silences(),
+        readings=stage.evidence.readings,
+        leave_s=leave_s,
+        broker=stage.broker.name,
+        unproven=stage.broker.unproven,
+    )
+
+
+def _both(stored: Stored, report: Report) -> tuple[tuple[str, Report], ...]:
+    return ("buffer", stored.report), ("topic", report)
+
+
+def _gap(where: str, gap: Gap) -> str:
+    return f"{where}: {gap.stream} {gap.first_seq}..{gap.last_seq}"
