@@ -77,6 +77,10 @@ class Layout:
     every_ns: int | None
     columns: tuple[Column, ...]
 
+    def __hash__(self) -> int:
+        """Hash the few fields that tell layouts apart: one lookup a frame must not walk hundreds of columns."""
+        return hash((self.link, self.device, self.driver, self.every_ns, len(self.columns)))
+
 
 class Frame(NamedTuple):
     """One poll of one group: when the last answer was complete, how long since the first question, what was read."""

@@ -1,0 +1,71 @@
+"""The tables of a buffer file, as numbered migrations.
+
+What is always true here:
+
+- `PRAGMA application_id` marks the file as ours, `PRAGMA user_version` counts the migrations it has had. A migration is
+  never edited once released; a file with more of them than we know is refused and not touched.
+- Each migration and its number are committed together.
+- `block.id` is `stream number << 40 | position`: the rowid itself, so that there is no second index to write, and the
+  blocks of one stream lie side by side in order. Positions of a stream begin at 1 and have no gaps.
+- `stream.evicted` and `stream.damaged` count what of a stream is no longer held; what was sealed is its last position.
+
+sqlite-utils makes the schema; it is imported only where there is something to migrate, because it draws a command-line
+library in. Only `buffer.store` enters.
+"""
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlite_utils import Database
+
+APPLICATION_ID = 0x54724269
+"""`TrBi`, in the header of the file."""
+
+POSITION_BITS = 40
+
+
+def migrate(connection: sqlite3.Connection, found: int) -> None:
+    """Bring a database from schema `found` to `SCHEMA`. Nothing is imported where there is nothing to do."""
+    if found == SCHEMA:
+        return
+    from sqlite_utils import Database  # noqa: PLC0415  drags a command-line library in
+
+    for number, migration in enumerate(_MIGRATIONS[found:], start=found + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            migration(Database(connection, execute_plugins=False))
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _first(database: "Database") -> None:
+    database["stream"].create(
+        {"number": int, "name": str, "evicted": int, "damaged": int},
+        pk="number",
+        not_null={"name", "evicted", "damaged"},
+        defaults={"evicted": 0, "damaged": 0},
+        strict=True,
+    )
+    database["block"].create(
+        {"id": int, "envelope": bytes, "payload": bytes}, pk="id", not_null={"envelope"}, strict=True
+    )
+    database["layout"].create({"id": bytes, "encoded": bytes}, pk="id", not_null={"encoded"}, strict=True)
+    database["catalogue"].create({"digest": bytes, "encoded": bytes}, pk="digest", not_null={"encoded"}, strict=True)
+    database["acknowledged"].create(
+        {"uplink": str, "stream": int, "intervals": bytes},
+        pk=("uplink", "stream"),
+        not_null={"intervals"},
+        strict=True,
+    )
+
+
+_MIGRATIONS: "tuple[Callable[[Database], None], ...]" = (_first,)
+SCHEMA = len(_MIGRATIONS)
+"""The schema this version writes."""
