@@ -20,10 +20,10 @@ from agent import control, supervise
 from agent.broker import Endpoint, split_url
 from agent.carrier import Carriage
 from agent.clock import SystemClock
+from agent.errors import AgentError
 from agent.formats import FORMATS
 from agent.health import DeviceHealth, Health, LinkHealth, UplinkHealth
 from agent.identity import hardware_hash, version
-from agent.errors import AgentError
 from agent.keeper import Identity, Keeper, Site
 from agent.log import Log
 from agent.owner import Owner
@@ -181,5 +181,3 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-

@@ -8,7 +8,7 @@ What is always true here:
   code is read from the acknowledgement itself.
 - The caller keeps the in-flight window; `window` is the smaller of ours and the server's Receive Maximum, which paho
   ignores.
-- A half-open connection ends within 30 s: keep-alive, and TCP_USER_TIMEOUT where unacknowledged bytes lie in the socket.
+- A half-open connection ends within 30 s: keep-alive, and TCP_USER_TIMEOUT where bytes in the socket are unanswered.
 - Errors of sockets, TLS and MQTT become BrokerDown (try again) or BrokerRefused (a person must look).
 - paho runs in its own thread; everything it says reaches the event loop in order, woken once for many.
 """
@@ -20,7 +20,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from paho.mqtt.client import Client, MQTTMessage
@@ -100,7 +100,7 @@ class Session:
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
 
-    async def __aenter__(self) -> "Session":
+    async def __aenter__(self) -> Self:
         """Enter."""
         return self
 
@@ -230,7 +230,9 @@ async def connect(endpoint: Endpoint, will: Message | None = None) -> Session:
     except ssl.SSLError as error:
         raise BrokerRefused("agent.tls-refused", address=endpoint.address, reason=_tls_reason(error)) from error
     except OSError as error:
-        raise BrokerDown("agent.broker-unreachable", address=endpoint.address, reason=error.strerror or str(error)) from error
+        raise BrokerDown(
+            "agent.broker-unreachable", address=endpoint.address, reason=error.strerror or str(error)
+        ) from error
     client.loop_start()
     try:
         await asyncio.wait_for(session._accepted, CONNECT_TIMEOUT_S)  # noqa: SLF001 - the other half of this class
@@ -247,7 +249,11 @@ def _client(endpoint: Endpoint, will: Message | None) -> Client:
     version = MQTTProtocolVersion.MQTTv5 if endpoint.protocol == 5 else MQTTProtocolVersion.MQTTv311
     clean = None if endpoint.protocol == 5 else True
     client = Client(
-        CallbackAPIVersion.VERSION2, endpoint.client_id, clean_session=clean, protocol=version, reconnect_on_failure=False
+        CallbackAPIVersion.VERSION2,
+        endpoint.client_id,
+        clean_session=clean,
+        protocol=version,
+        reconnect_on_failure=False,
     )
     client.connect_timeout = CONNECT_TIMEOUT_S
     client.max_inflight_messages_set(0xFFFF)

@@ -13,7 +13,8 @@ import os
 import time
 from pathlib import Path
 
-from buffer.seal import ClockQuality, Moment
+from buffer.block import ClockQuality
+from buffer.seal import Moment
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NS_PER_US = 1000

@@ -30,8 +30,6 @@ def socket_path(buffer_path: Path) -> Path:
 
 async def serve(path: Path, answers: Answers) -> None:
     """Answer questions until cancelled."""
-    path.unlink(missing_ok=True)  # the buffer's lock is ours, so whoever left it is gone
-
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
             try:
@@ -41,11 +39,9 @@ async def serve(path: Path, answers: Answers) -> None:
             except (TimeoutError, ValueError, ConnectionError):
                 return
 
-    server = await asyncio.start_unix_server(answer, sock=_bind(path), limit=LINE_BYTES)
-    try:
+    with _bound(path) as listening:
+        server = await asyncio.start_unix_server(answer, sock=listening, limit=LINE_BYTES)
         await server.serve_forever()
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _answer(line: bytes, answers: Answers) -> Document:
@@ -70,12 +66,14 @@ def ask(path: Path, question: str) -> Document:
         raise NotRunning("agent.not-running", socket=path, reason=str(error)) from error
 
 
-def _bind(path: Path) -> socket.socket:
-    server = socket.socket(socket.AF_UNIX)
-    with _address(path) as address:
-        server.bind(address)
-    path.chmod(0o660)
-    return server
+@contextmanager
+def _bound(path: Path) -> Iterator[socket.socket]:
+    path.unlink(missing_ok=True)  # the buffer's lock is ours, so whoever left it is gone
+    with _address(path) as address, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        path.chmod(0o660)
+        yield listening
+    path.unlink(missing_ok=True)
 
 
 @contextmanager

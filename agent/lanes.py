@@ -68,7 +68,7 @@ class Lanes:
 
     def take_backlog(self, most: int) -> tuple[str, range] | None:
         """Take the next run of the backlog, at most so many blocks of one stream; all are in flight from here on."""
-        for _ in self._turns:
+        for _ in range(len(self._turns)):
             stream = self._turns[0]
             self._turns.rotate(-1)
             if run := self._streams[stream].next_run(most):

@@ -33,7 +33,7 @@ class Log:
 
     def bug(self, event: str, **fields: object) -> None:
         """Say what only a programmer can mend, with the traceback of the exception at hand."""
-        self._logger.exception("%s", _line(event, fields))
+        self._logger.error("%s", _line(event, fields), exc_info=True)  # noqa: LOG014 - called from handlers
 
 
 def configure(*, verbose: bool = False) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -54,12 +55,12 @@ def _perform(function: Callable[[], T], loop: asyncio.AbstractEventLoop, future:
     try:
         result = function()
     except BaseException as error:  # noqa: BLE001 - handed to whoever awaits, never swallowed
-        _finish(loop, future, lambda: future.set_exception(error))
+        _finish(loop, future, partial(future.set_exception, error))
     else:
-        _finish(loop, future, lambda: future.set_result(result))
+        _finish(loop, future, partial(future.set_result, result))
 
 
-def _finish(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], settle: Callable[[], None]) -> None:
+def _finish(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], settle: _Job) -> None:
     def unless_dropped() -> None:
         if not future.done():
             settle()

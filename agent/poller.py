@@ -191,5 +191,3 @@ class Poller:
         if missed:
             self._health.devices[group.device].missed += missed
             self._house.recorder.missed(group.stream, missed)
-
-

@@ -80,9 +80,7 @@ async def prove_topic(url: str, client: Client, verifier: Verifier, seconds: flo
     root = urlsplit(url).path.strip("/")
     if not host or not root:
         raise SourceUnreadable("agent.source-unreadable", source=url, reason="mqtts://host:port/prefix/gateway")
-    files = [str(path) if path else None for path in (client.ca, client.cert, client.key)]
-    endpoint = Endpoint(host, port, "", *files)
+    ca, cert, key = (str(path) if path else None for path in (client.ca, client.cert, client.key))
+    endpoint = Endpoint(host, port, "", ca, cert, key)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(Receiver(endpoint, root, verifier).run(), seconds)
-
-

@@ -107,5 +107,3 @@ class Receiver:
 
     def _retry(self) -> None:
         self._waiting = [(header, block) for header, block in self._waiting if not self._opened(header, block)]
-
-

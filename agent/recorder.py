@@ -103,7 +103,9 @@ class Recorder:
         """Count ticks that could not be served."""
         self._batch(stream).ticks_missed += ticks
 
-    def event(self, kind: str, *, streams: Iterable[str] | None = None, urgent: bool = False, **data: EventData) -> None:
+    def event(
+        self, kind: str, *, streams: Iterable[str] | None = None, urgent: bool = False, **data: EventData
+    ) -> None:
         """Enter an event in the streams it concerns: by default in all. Its data begin with its subject."""
         now_ns = self._clock.boot_ns()
         subject = str(next(iter(data.values()), ""))

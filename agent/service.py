@@ -11,7 +11,7 @@ from agent import failures, faults, log, supervise
 from agent.app import App
 from agent.clock import SystemClock
 from agent.errors import Exit
-from agent.settings import Settings, read
+from agent.settings import Settings, credentials, read
 from agent.words import Words
 from config.errors import ConfigFaults
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     log.configure(verbose=options.verbose)
     clock = SystemClock()
     try:
-        settings = read(options.config, clock, credentials())
+        settings = read(options.config, clock, credentials(os.environ))
     except ConfigFaults as found:
         sys.stderr.write(faults.text(found, Words(faults.language_of(options.config, os.environ))) + "\n")
         return Exit.CONFIG

@@ -16,7 +16,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 
-from agent.broker import FIRST_FAILURE, NO_MATCHING_SUBSCRIBERS, Endpoint, Message, Session, connect
+from agent.broker import NO_MATCHING_SUBSCRIBERS, Endpoint, Message, Session, connect
 from agent.carrier import Carriage, Carrier
 from agent.errors import AgentError, BrokerDown, BrokerRefused
 from agent.health import Document, UplinkHealth
@@ -76,14 +76,12 @@ class Uplink:
 
     async def drained(self) -> None:
         """Wait until every block is acknowledged, for as long as a session lasts."""
-        while self._health.connected and any(self._health.pending.values()):
+        while self._health.connected and any(self._health.pending.values()):  # noqa: ASYNC110 - once, when leaving
             await asyncio.sleep(0.02)
 
     async def _serve(self, session: Session) -> None:
         """Carry blocks until the connection ends; raises why."""
-        carrier = Carrier(
-            self._carriage, session, self._lanes, self._recorder, self._health, self._refused
-        )
+        carrier = Carrier(self._carriage, session, self._lanes, self._recorder, self._health, self._refused)
         self._carrier = carrier
         tasks = [
             asyncio.create_task(carrier.run(), name=f"carry {self._carriage.name}"),

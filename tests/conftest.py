@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from rig import Platform
 
 from agent.demo.brokers import Mosquitto
 from agent.demo.certificates import Authority
-from rig import Platform
 
 
 @pytest.fixture

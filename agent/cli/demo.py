@@ -26,7 +26,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON, as the last line.")] = False,
     keep: Annotated[Path | None, typer.Option(help="Leave configuration, buffer and trust in this directory.")] = None,
     data: Annotated[Path | None, typer.Option(help="Directory of the recorded data to replay.")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The broker's port; by default a free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The broker's port; else a free one.")] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Use the embedded broker (MQTT 3.1.1).")] = False,
     language: Annotated[str | None, typer.Option(help="vi or en; by default that of the environment.")] = None,
 ) -> None:

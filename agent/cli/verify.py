@@ -29,11 +29,17 @@ class _BadArgument(AgentError):
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="A buffer file, a folder of blocks, or mqtts://host:port/prefix/gateway.")],
+    source: Annotated[
+        str, typer.Argument(help="A buffer file, a folder of blocks, or mqtts://host:port/prefix/gateway.")
+    ],
     trust: Annotated[list[Path] | None, typer.Option(help="A public key to trust (PEM); may be given again.")] = None,
-    head: Annotated[list[str] | None, typer.Option(help="A digest that must be there: the known head of a stream.")] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="A digest that must be there: the known head of a stream.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
-    seconds: Annotated[float | None, typer.Option(help="How long to listen to a topic; by default until Ctrl-C.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="How long to listen to a topic; by default until Ctrl-C.")
+    ] = None,
     ca: Annotated[Path | None, typer.Option(help="The broker's authority, for a topic.")] = None,
     cert: Annotated[Path | None, typer.Option(help="This client's certificate.")] = None,
     key: Annotated[Path | None, typer.Option(help="This client's key.")] = None,

@@ -1,4 +1,7 @@
-"""The embedded broker's process: amqtt with mutual TLS, until it is killed. `python -m agent.demo.embedded PORT CA CERT KEY`."""
+"""The embedded broker's process: amqtt with mutual TLS, until it is killed.
+
+`python -m agent.demo.embedded PORT CA CERT KEY`.
+"""
 
 import asyncio
 import logging

@@ -10,6 +10,7 @@ What is always true here:
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from agent.receiver import Opened
 from buffer.frame import Layout, Value
@@ -64,7 +65,7 @@ class Evidence:
         found = []
         for stream, epochs in self._epochs.items():
             ordered = sorted(epochs.items(), key=lambda item: item[1].first_seq)
-            for (_, before), (epoch, after) in zip(ordered, ordered[1:], strict=False):
+            for (_, before), (epoch, after) in pairwise(ordered):
                 begin_ns, end_ns = before.last_ns or 0, after.first_ns or 0
                 found.append(Silence(stream, begin_ns, end_ns, epoch.hex(), after.started))
         return found
@@ -87,4 +88,3 @@ class Evidence:
 def _serial_at(layout: Layout) -> int | None:
     names = [column.name for column in layout.columns]
     return names.index(SERIAL) if SERIAL in names else None
-

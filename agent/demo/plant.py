@@ -1,4 +1,4 @@
-"""The demonstration's plant: four real instruments that replay recorded data, and the technician's file that reads them.
+"""The demonstration's plant: four real instruments that replay recorded data, and the file that reads them.
 
 | device | what it is | stream |
 |---|---|---|
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ruamel.yaml import YAML
 
@@ -33,7 +33,20 @@ ROW_EVERY_S = 0.5
 SEAL_EVERY_S = 1
 TIMEOUT_S = 3
 RECORDINGS = ("wwtp.csv", "skab.csv")
+STREAMS = ("environment", "production", "production", "environment")
 GAUGE_NAMES = ("TSS_line3", "Turb_line2")
+
+
+class Instrument(Protocol):
+    """What is common to the four."""
+
+    served: list[Served]
+
+    async def start(self) -> None:
+        """Switch on."""
+
+    async def stop(self) -> None:
+        """Switch off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,12 @@ class Plant:
         self._line = OpcUaInstrument(skab, period_s=None)
         self._gauge = SerialInstrument(_rows(wwtp), GAUGE_NAMES, clock.boot_ns, ask=b"READ\r\n")
         self._writing: asyncio.Task[None] | None = None
-        self._instruments = {"plant": self._plant, "pump": self._pump, "line": self._line, "gauge": self._gauge}
+        self._instruments: dict[str, Instrument] = {
+            "plant": self._plant,
+            "pump": self._pump,
+            "line": self._line,
+            "gauge": self._gauge,
+        }
 
     @property
     def served(self) -> Mapping[str, list[Served]]:
@@ -114,7 +132,9 @@ class Plant:
             "plc": self._line.link("line", "500ms"),
             "gauges": self._gauge_link(),
         }
-        for stream, link in zip(("environment", "production", "production", "environment"), links.values(), strict=True):
+        for stream, link in zip(
+            ("environment", "production", "production", "environment"), links.values(), strict=True
+        ):
             link["timeout"] = f"{TIMEOUT_S}s"
             for device in link["devices"].values():
                 device["stream"] = stream
@@ -144,5 +164,3 @@ def find_recordings(directory: Path | None) -> Path | None:
 def _rows(recording: Recording) -> Iterator[Mapping[str, float | None]]:
     for number in count():
         yield dict(zip(recording.names, recording.row(number), strict=True))
-
-

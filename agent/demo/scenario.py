@@ -1,4 +1,4 @@
-"""What the demonstration does, in order: readings arrive, the broker dies, the agent dies, both come back, all is proven.
+"""What the demonstration does, in order: readings arrive, broker and agent die and come back, all is proven.
 
 What is always true here:
 
@@ -22,7 +22,7 @@ from agent.clock import SystemClock
 from agent.demo.brokers import Broker, choose
 from agent.demo.certificates import Authority
 from agent.demo.evidence import Evidence
-from agent.demo.plant import GATEWAY, EVERY_S, SEAL_EVERY_S, Access, Plant
+from agent.demo.plant import EVERY_S, GATEWAY, SEAL_EVERY_S, Access, Plant
 from agent.demo.screen import Screen
 from agent.demo.station import Station
 from agent.demo.stored import Stored, read_buffer

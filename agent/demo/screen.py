@@ -42,8 +42,8 @@ class Screen(AbstractContextManager["Screen"]):
         self._console = Console(file=sys.stderr, highlight=False)
         self._steps: deque[tuple[float, str]] = deque(maxlen=SHOWN_STEPS)
         self._began_s = time.monotonic()
-        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=4)
         self.scene = Scene()
+        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=4)
 
     def __enter__(self) -> Self:
         """Begin to show; without a terminal only the steps are written."""
@@ -51,7 +51,9 @@ class Screen(AbstractContextManager["Screen"]):
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Leave the last picture standing."""
         if self._console.is_terminal:
             self._live.stop()

@@ -48,21 +48,26 @@ class Station:
 
     async def kill(self) -> int:
         """Kill it with SIGKILL; give the boot time at which it was dead for certain."""
-        assert self._process is not None
-        self._process.kill()
-        await self._process.wait()
+        process = self._living()
+        process.kill()
+        await process.wait()
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     async def leave(self) -> float:
         """Ask it to leave with SIGTERM; give how many seconds it took. Raises AgentError after `LEAVE_S`."""
-        assert self._process is not None
+        process = self._living()
         began_s = time.monotonic()
-        self._process.terminate()
+        process.terminate()
         try:
-            await asyncio.wait_for(self._process.wait(), LEAVE_S)
+            await asyncio.wait_for(process.wait(), LEAVE_S)
         except TimeoutError:
             raise AgentError("agent.demo-agent-stays", log=self._log, seconds=LEAVE_S) from None
         return time.monotonic() - began_s
+
+    def _living(self) -> asyncio.subprocess.Process:
+        if self._process is None or not self.alive:
+            raise AgentError("agent.demo-agent-failed", log=self._log)
+        return self._process
 
     async def clear(self) -> None:
         """Leave no process behind, whatever happened."""

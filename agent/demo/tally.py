@@ -72,4 +72,6 @@ def tally_all(
     kill: Kill | None,
 ) -> dict[str, Tally]:
     """Tally every instrument by its device name."""
-    return {name: tally(answers, stored.get(name, ()), delivered.get(name, ()), kill) for name, answers in served.items()}
+    return {
+        name: tally(answers, stored.get(name, ()), delivered.get(name, ()), kill) for name, answers in served.items()
+    }

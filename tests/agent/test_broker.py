@@ -5,16 +5,19 @@ import time
 from pathlib import Path
 
 import pytest
+from rig import Platform
 
 from agent.broker import NO_MATCHING_SUBSCRIBERS, Endpoint, Message, connect
 from agent.demo.certificates import Authority
 from agent.errors import BrokerDown, BrokerRefused
-from rig import Platform
 
 
 async def test_a_publish_ends_with_the_reason_code_of_its_puback(platform: Platform) -> None:
     """Without a subscriber the broker says 0x10, with one 0x00."""
-    async with await connect(platform.endpoint("gateway")) as session, await connect(platform.endpoint("other")) as other:
+    async with (
+        await connect(platform.endpoint("gateway")) as session,
+        await connect(platform.endpoint("other")) as other,
+    ):
         assert await session.publish(Message("a/b", b"1")) == NO_MATCHING_SUBSCRIBERS
         received: asyncio.Queue[Message] = asyncio.Queue()
         other.on_message = received.put_nowait

@@ -1,5 +1,7 @@
 """Probing: a silent device costs the others next to nothing."""
 
+from itertools import pairwise
+
 from agent.probing import PATIENCE, SHARE, Probing
 
 S = 10**9
@@ -36,7 +38,7 @@ def test_the_probes_of_a_dead_device_take_at_most_their_share() -> None:
             asked_ns.append(now_ns)
             probing.silent("a", now_ns, S)
         now_ns += S
-    pauses = [later - earlier for earlier, later in zip(asked_ns, asked_ns[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(asked_ns)]
     assert max(pauses) == TIMEOUT / SHARE
     assert pauses[-1] == TIMEOUT / SHARE
 
