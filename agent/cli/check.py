@@ -26,6 +26,8 @@ from config.errors import ConfigFaults, Fault, dotted
 
 EX_CONFIG = 78
 _LANGUAGE_LINE = re.compile(rb"^[^#\n]*\blanguage:\s*[\"']?(vi|en)\b", re.MULTILINE)
+_LINE_END = re.compile(r"\r\n|\n|\r")
+"""What ends a line (YAML 1.2, section 5.4)."""
 _SHOWN = 160
 """The most of a line that is shown."""
 
@@ -149,11 +151,11 @@ class _Lines:
         if file not in self._files:
             self._files[file] = _read_lines(file)
         lines = self._files[file]
-        return lines[number - 1].rstrip("\r") if number <= len(lines) else ""
+        return lines[number - 1] if number <= len(lines) else ""
 
 
 def _read_lines(file: Path) -> list[str]:
     try:
-        return file.read_bytes().decode("utf-8-sig", "replace").split("\n")
+        return _LINE_END.split(file.read_bytes().decode("utf-8-sig", "replace"))
     except OSError:
         return []
