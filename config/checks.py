@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from config.errors import Fault, KeyPath, fault_at
 from config.model import Config, Device, Link, Tls, Uplink
-from config.translate import Places, nearest
+from config.translate import Places
 
 Links = Mapping[str, Link[Any]]
 
@@ -27,13 +27,7 @@ def gateway_faults(config: Config, places: Places) -> Iterator[Fault]:
     try:
         zoneinfo.ZoneInfo(zone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        close = nearest(zone, {name.lower(): name for name in zoneinfo.available_timezones()})
-        yield fault_at(places.place(path), "config.unknown-timezone", path, nearest=_proper(close))
-
-
-def _proper(zone: str | None) -> str:
-    names = {name.lower(): name for name in zoneinfo.available_timezones()}
-    return names.get(zone or "", "Asia/Ho_Chi_Minh")
+        yield fault_at(places.place(path), "config.unknown-timezone", path)
 
 
 def device_faults(links: Links, places: Places) -> Iterator[Fault]:
@@ -50,7 +44,7 @@ def device_faults(links: Links, places: Places) -> Iterator[Fault]:
 
 
 def _measures(device: Device[Any], path: KeyPath, places: Places) -> Iterator[Fault]:
-    if not device.points:
+    if not device.points and path not in places.incomplete:
         yield fault_at(places.key_place(path), "config.no-points", path, name=path[-1])
 
 

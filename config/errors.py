@@ -41,11 +41,18 @@ class Fault:
 
 
 class ConfigFaults(Exception):
-    """The configuration cannot be used. `faults` holds every reason, in the order of the file; it is never empty."""
+    """The configuration cannot be used.
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        ordered = sorted(set_of(faults), key=lambda fault: (str(fault.file), fault.line, fault.col, fault.code))
-        self.faults: tuple[Fault, ...] = tuple(ordered)
+    `faults` holds every reason, in the order of the file, those in the file `main` first; it is never empty.
+    """
+
+    def __init__(self, faults: Iterable[Fault], main: Path | None = None) -> None:
+        self.faults: tuple[Fault, ...] = tuple(
+            sorted(
+                set_of(faults),
+                key=lambda fault: (fault.file != main, str(fault.file), fault.line, fault.col, fault.code),
+            )
+        )
         super().__init__(self.faults)
 
     def __str__(self) -> str:

@@ -37,16 +37,16 @@ _STAND_IN: Link[Any] = Link.model_construct(driver="", devices={})
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration and where it came from. `place` finds where any part of it is written."""
+    """A configuration and where it came from. `spot` finds where any part of it is written."""
 
     config: Config
     digest: bytes
     path: Path
     places: Overlay
 
-    def place(self, path: KeyPath) -> Place:
-        """Find where the value at a path is written; for a part assumed by default, the nearest part around it."""
-        return self.places.place(path)
+    def spot(self, path: KeyPath) -> Place:
+        """Find where a person should look for what stands at a path: a single value, or the key of a whole part."""
+        return self.places.spot(path)
 
 
 def load(
@@ -58,11 +58,11 @@ def load(
     document = parse(data, path)
     reading = _Reading(Overlay(document), list(document.faults), settings_for, known_drivers)
     if () in document.broken:
-        raise ConfigFaults(reading.faults)
+        raise ConfigFaults(reading.faults, path)
     tree = reading.with_secrets(document.value, (), credentials)
     config = reading.whole(tree)
     if config is None or reading.faults:
-        raise ConfigFaults(reading.faults)
+        raise ConfigFaults(reading.faults, path)
     return Loaded(config, digest, path, reading.overlay)
 
 
@@ -181,7 +181,7 @@ class _Reading:
             return profile.apply(device, at, link.get("driver"), self.overlay)
         except ConfigFaults as faults:
             self.faults += faults.faults
-            self.overlay.broken |= {at, (*at, "points")}
+            self.overlay.incomplete.add(at)
             return device
 
     def _add(self, at: KeyPath, code: str, **fields: object) -> None:

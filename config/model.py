@@ -6,7 +6,7 @@ What is always true here:
 - Durations are nanoseconds and sizes are bytes once read; in the file they carry units (`5s`, `250ms`, `8GB`, `56kB`).
 - Scale, offset and range stay exact text from the file to the layout; nothing is rounded on the way.
 - Types are strict: text is never taken for a number or a yes, nor a number for text. A list is read as a tuple.
-- A validator that raises a PydanticCustomError whose type has a dot in it (`modbus.two-addresses`) names its own code.
+- A validator that raises a PydanticCustomError whose type has a dot (`modbus.address_twice`) names its own code.
 - A driver extends `Link`, `Device` and `Point` with its own keys in its own `settings.py`; this file knows no protocol.
 """
 

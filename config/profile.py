@@ -44,6 +44,8 @@ class Overlay:
     values: dict[KeyPath, Place] = field(default_factory=dict)
     keys: dict[KeyPath, Place] = field(default_factory=dict)
     broken: set[KeyPath] = field(default_factory=set)
+    parts: set[KeyPath] = field(default_factory=set)
+    incomplete: set[KeyPath] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Start from what the technician wrote."""
@@ -61,12 +63,17 @@ class Overlay:
         """Find where the key of a value stands; where it has none, the value."""
         return self.document.keys.get(path) or self.keys.get(path) or self.place(path)
 
+    def spot(self, path: KeyPath) -> Place:
+        """Find where a person should look: a single value, or the key of a whole part."""
+        return self.key_place(path) if path in self.document.parts | self.parts else self.place(path)
+
     def lay_under(self, profile: Document, at: KeyPath) -> None:
         """Take over the places of a profile's device, for what the technician did not write."""
         for mine, theirs in ((self.values, profile.values), (self.keys, profile.keys)):
             for path, place in theirs.items():
                 if path[:1] == ("device",) and len(path) > 1:
                     mine[*at, *path[1:]] = place
+        self.parts |= {(*at, *path[1:]) for path in profile.parts if path[:1] == ("device",)}
 
 
 def merge(device: Mapping[str, object], profile: Mapping[str, object]) -> dict[str, object]:

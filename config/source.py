@@ -66,6 +66,9 @@ _SYNTAX = (
 )
 """What ruamel.yaml says of a text that is not YAML, and the code a technician gets instead."""
 
+_AT_THE_START = ("config.open-quote", "config.open-bracket", "config.no-colon")
+"""Faults that are to be mended where the thing began, not where the reader gave up."""
+
 _FOREIGN = (YAMLError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, AssertionError)
 """What ruamel.yaml has been seen to raise, or may, on bytes that are not YAML."""
 
@@ -80,6 +83,10 @@ class Document:
     keys: dict[KeyPath, Place] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     broken: set[KeyPath] = field(default_factory=set)
+    parts: set[KeyPath] = field(default_factory=set)
+    """Where a mapping or a list stands, rather than a single value."""
+    incomplete: set[KeyPath] = field(default_factory=set)
+    """Parts that lack something for a reason that is a fault already."""
 
     def place(self, path: KeyPath) -> Place:
         """Find where a value stands, or the nearest part of the file around it that is written down."""
@@ -93,20 +100,9 @@ class Document:
         """Find where the key of a value stands; where it has none, the value."""
         return self.keys.get(path) or self.place(path)
 
-    def secrets(self) -> Iterator[tuple[KeyPath, Secret]]:
-        """Give every `!secret` in the file with its path."""
-        return _secrets(self.value, ())
-
-
-def _secrets(value: object, path: KeyPath) -> Iterator[tuple[KeyPath, Secret]]:
-    if isinstance(value, Secret):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _secrets(inner, (*path, key))
-    elif isinstance(value, tuple):
-        for index, inner in enumerate(value):
-            yield from _secrets(inner, (*path, index))
+    def spot(self, path: KeyPath) -> Place:
+        """Find where a person should look: a single value, or the key of a whole part."""
+        return self.key_place(path) if path in self.parts else self.place(path)
 
 
 def read_bytes(file: Path) -> bytes:
@@ -140,7 +136,7 @@ def _decode(data: bytes, file: Path) -> str:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8")
         place = _place_of_index(before, len(before), file)
-        raise ConfigFaults([fault_at(place, "config.not-utf8", byte=f"0x{data[error.start]:02X}")]) from error
+        raise ConfigFaults([fault_at(place, "config.not-unicode", byte=f"0x{data[error.start]:02X}")]) from error
 
 
 def _place_of_index(text: str, index: int, file: Path) -> Place:
@@ -159,13 +155,19 @@ def _syntax_fault(error: Exception, text: str, reader: "_Reader", file: Path) ->
         return fault_at(reader.last, "config.bad-yaml")
     problem = str(error.problem)
     code = next((code for words, code in _SYNTAX if words in problem), "config.bad-yaml")
-    if code == "config.open-quote" and error.context_mark is not None:
+    if code == "config.bad-yaml" and str(error.context).startswith("while parsing a flow"):
+        code = "config.open-bracket"
+    if code in _AT_THE_START and error.context_mark is not None:
         mark = error.context_mark
     return fault_at(Place(file, mark.line + 1, mark.column + 1), code)
 
 
 def _character(character: object) -> str:
     return f"U+{ord(character) if isinstance(character, str) else character:04X}"
+
+
+def _tag(event: Any) -> str:
+    return str(event.tag).replace("tag:yaml.org,2002:", "!!")
 
 
 def typed(text: str) -> object:
@@ -212,7 +214,8 @@ class _Reader:
 
     def _place(self, event: Any) -> Place:
         start, end = event.start_mark, event.end_mark
-        text = self._text[start.index : end.index].split("\n", 1)[0].strip()
+        stop = end.index if isinstance(event, ScalarEvent | AliasEvent) else len(self._text)
+        text = self._text[start.index : min(stop, start.index + 2 * TEXT_LIMIT)].split("\n", 1)[0].strip()
         short = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
         return Place(self._document.file, start.line + 1, start.column + 1, short)
 
@@ -225,15 +228,19 @@ class _Reader:
         self._fault(self._place(event), code, path, **fields)
 
     def _node(self, event: Any, path: KeyPath) -> object:
-        self._document.values[path] = self._place(event)
+        place = self._place(event)
+        empty = isinstance(event, ScalarEvent) and event.start_mark.index == event.end_mark.index
+        self._document.values[path] = self._document.keys.get(path, place) if empty else place
         if event.anchor is not None:
-            self._break(event, "config.alias", path, name=event.anchor)
+            sign = "*" if isinstance(event, AliasEvent) else "&"
+            self._break(event, "config.alias", path, name=sign + event.anchor)
         if isinstance(event, AliasEvent):
             return None
         if isinstance(event, ScalarEvent):
             return self._scalar(event, path)
+        self._document.parts.add(path)
         if event.tag is not None:
-            self._break(event, "config.unknown-tag", path, tag=str(event.tag))
+            self._break(event, "config.unknown-tag", path, tag=_tag(event))
         if len(path) >= DEPTH_LIMIT:
             self._fault(self._place(event), "config.too-deep", path, limit=DEPTH_LIMIT)
             raise ConfigFaults(self._document.faults)
@@ -247,7 +254,7 @@ class _Reader:
         if event.tag == "!secret":
             return self._secret(event, path)
         if event.tag is not None:
-            self._break(event, "config.unknown-tag", path, tag=str(event.tag))
+            self._break(event, "config.unknown-tag", path, tag=_tag(event))
             return None
         return typed(value) if event.implicit[0] else value
 

@@ -5,7 +5,7 @@ What is always true here:
 - One place at fault gives one fault. Where several forms of a value were possible, the one that went furthest is
   judged, and where all stop at once and disagree, the fault says that none fits.
 - A value the reader had to refuse is not called wrong or missing a second time.
-- An error that a driver's own model names (`modbus.two-addresses`) keeps its name.
+- An error that a driver's own model names (`modbus.two_addresses`) keeps its name, with dashes.
 
 `config.load` and `config.profile` enter.
 """
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from config.errors import Fault, KeyPath, Place, fault_at
-from config.model import NAME_PATTERN
+from config.model import NAME_PATTERN, Secret
 
 _TYPES = {
     "int_type": "config.not-integer",
@@ -47,7 +47,12 @@ _BOUNDS = {
     "string_too_short": ("config.too-short", "min_length"),
     "string_too_long": ("config.too-long", "max_length"),
 }
-_OWN = ("bad_duration", "bad_size", "bad_number", "not_positive")
+_OWN = {
+    "bad_duration": "config.bad-duration",
+    "bad_size": "config.bad-size",
+    "bad_number": "config.bad-number",
+    "not_positive": "config.not-positive",
+}
 _COUNTS = ("too_short", "too_long")
 
 
@@ -55,6 +60,7 @@ class Places(Protocol):
     """Where things stand: a document, or a device and its profile laid over each other."""
 
     broken: set[KeyPath]
+    incomplete: set[KeyPath]
 
     def place(self, path: KeyPath) -> Place:
         """Find where a value stands."""
@@ -64,6 +70,10 @@ class Places(Protocol):
         """Find where its key stands."""
         ...
 
+    def spot(self, path: KeyPath) -> Place:
+        """Find where a person should look: a single value, or the key of a whole part."""
+        ...
+
 
 def faults_of(error: ValidationError, value: object, places: Places, under: KeyPath, known: object) -> list[Fault]:
     """Turn a validation error of the value at path `under` into faults. `known` is the model it was judged by."""
@@ -71,15 +81,20 @@ def faults_of(error: ValidationError, value: object, places: Places, under: KeyP
     for branches in _by_place(error.errors(include_url=False), value):
         path, details = branches[0]
         code, fields = _say(branches, known)
-        if _already_said(code, (*under, *path), places.broken):
+        if _already_said(code, (*under, *path), places):
             continue
         whole = (*under, *path)
-        on_key = code in ("config.unknown-key", "config.misspelt-key") or details["loc"][-1:] == ("[key]",)
-        place = places.key_place(whole) if on_key else places.place(whole)
-        if code in ("config.missing-key", "config.missing-item"):
-            place = places.key_place(whole[:-1])
+        place = _where(code, details, whole, places)
         faults.append(fault_at(place, code, whole, **fields))
     return faults
+
+
+def _where(code: str, details: ErrorDetails, path: KeyPath, places: Places) -> Place:
+    if code in ("config.missing-key", "config.missing-item"):
+        return places.key_place(path[:-1])
+    if code in ("config.unknown-key", "config.misspelt-key") or details["loc"][-1:] == ("[key]",):
+        return places.key_place(path)
+    return places.place(path) if code in _TYPES.values() else places.spot(path)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -142,8 +157,10 @@ def _child(value: object, step: str | int) -> object:
     return _NOWHERE
 
 
-def _already_said(code: str, path: KeyPath, broken: set[KeyPath]) -> bool:
-    return path in broken or (code == "config.missing-key" and path[:-1] in broken)
+def _already_said(code: str, path: KeyPath, places: Places) -> bool:
+    if code != "config.missing-key":
+        return path in places.broken
+    return path[:-1] in places.broken or any(path[:end] in places.incomplete for end in range(len(path)))
 
 
 def _say(branches: Sequence[Branch], known: object) -> tuple[str, dict[str, object]]:
@@ -171,7 +188,7 @@ def _value(kind: str, error: ErrorDetails, context: Mapping[str, Any]) -> tuple[
         code, limit = _BOUNDS[kind]
         return code, {"limit": context[limit]}
     if kind in _OWN:
-        return "config." + kind.replace("_", "-"), dict(context)
+        return _OWN[kind], dict(context)
     if kind in _COUNTS:
         return _count(context)
     return _type(kind, error, context)
@@ -182,7 +199,9 @@ def _type(kind: str, error: ErrorDetails, context: Mapping[str, Any]) -> tuple[s
         code = "config.bad-name" if context["pattern"] == NAME_PATTERN else "config.bad-pattern"
         return code, {"pattern": context["pattern"], "value": error["input"]}
     if "." in kind:
-        return kind, dict(context)
+        return kind.replace("_", "-"), dict(context)
+    if isinstance(error["input"], Secret):
+        return "config.secret-not-here", {"name": error["input"].name}
     if kind in _TYPES:
         return _TYPES[kind], {}
     return "config.invalid", {"reason": str(context.get("error", error["msg"]))}

@@ -8,14 +8,16 @@ What is always true here:
   taken for a number.
 - A line is understood only if the pattern matches all of it.
 - A number is kept as the number its text says, in the kind the point declares. What cannot be that number has no value
-  and is Bad. Spaces in front of, behind and after the sign of a number mean nothing.
+  and is Bad. Spaces in front of, behind and after the sign of a number mean nothing. Out of range keeps the number.
 
 The driver enters. Nothing here waits or touches a port.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from buffer import status
 from buffer.frame import Value
@@ -66,10 +68,20 @@ class Splitter:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where one point's value stands in a line."""
+    """Where one point's value stands in a line, what it is, and between which engineering values it is plausible."""
 
     group: str
     kind: LineKind
+    scale: Fraction = Fraction(1)
+    offset: Fraction = Fraction(0)
+    limits: tuple[Fraction, Fraction] | None = None
+
+    def plausible(self, number: float) -> bool:
+        """Say whether a number lies in the point's range, reckoned exactly."""
+        if self.limits is None:
+            return True
+        low, high = self.limits
+        return low <= Fraction(number) * self.scale + self.offset <= high
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +105,32 @@ class Grammar:
 
 def read(slots: tuple[Slot, ...], match: re.Match[str], quality: int) -> tuple[tuple[Value, ...], tuple[int, ...]]:
     """Take the values of a matched line, and the status of each."""
-    pairs = [_value(slot.kind, match[slot.group], quality) for slot in slots]
+    pairs = [_value(slot, match[slot.group], quality) for slot in slots]
     return tuple(value for value, _ in pairs), tuple(code for _, code in pairs)
 
 
-def _value(kind: LineKind, text: str | None, quality: int) -> tuple[Value, int]:
+def _value(slot: Slot, text: str | None, quality: int) -> tuple[Value, int]:
     if text is None:
         return None, quality if status.is_bad(quality) else status.BAD_NO_DATA
-    if kind == "text":
+    if slot.kind == "text":
         return text, quality
-    number = _number(kind, text.replace(" ", ""))
+    number = _number(slot.kind, text.replace(" ", ""))
     if number is None:
         return None, quality if status.is_bad(quality) else status.BAD_DECODING_ERROR
+    if not (status.is_bad(quality) or slot.plausible(number)):
+        return number, status.BAD_OUT_OF_RANGE
     return number, quality
 
 
 def _number(kind: LineKind, text: str) -> int | float | None:
     if kind == "float64":
-        return float(text) if _DECIMAL.fullmatch(text) else None
+        number = float(text) if _DECIMAL.fullmatch(text) else math.inf
+        return number if math.isfinite(number) else None
     if _INTEGER.fullmatch(text) is None:
         return None
     low, high = bounds(kind)
-    number = int(text)
-    return number if low <= number <= high else None
+    whole = int(text)
+    return whole if low <= whole <= high else None
 
 
 def bounds(kind: LineKind) -> tuple[int, int]:

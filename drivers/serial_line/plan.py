@@ -13,6 +13,7 @@ The driver enters.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from types import MappingProxyType
 
 from buffer.frame import Column, Layout
@@ -107,7 +108,7 @@ def _groups(link: str, name: str, device: LineDevice, path: Path, grammar: Gramm
     by_interval: dict[int | None, list[tuple[Column, Slot]]] = {}
     for point_name, point in device.points.items():
         place = (*path, "points", point_name)
-        slot = Slot(point.group or point_name, point.type)
+        slot = _slot(point_name, point)
         _must_exist(slot.group, grammar.pattern, (*place, "group") if point.group else place)
         column = _column(point_name, point, slot)
         by_interval.setdefault(_interval(device, point, path, place), []).append((column, slot))
@@ -116,6 +117,11 @@ def _groups(link: str, name: str, device: LineDevice, path: Path, grammar: Gramm
         layout = Layout(link, name, "serial", every_ns, tuple(column for column, _ in members))
         made[Group(name, device.stream, layout)] = tuple(slot for _, slot in members)
     return made
+
+
+def _slot(name: str, point: LinePoint) -> Slot:
+    limits = None if point.range is None else (Fraction(point.range[0]), Fraction(point.range[1]))
+    return Slot(point.group or name, point.type, Fraction(point.scale or 1), Fraction(point.offset or 0), limits)
 
 
 def _interval(device: LineDevice, point: LinePoint, path: Path, place: Path) -> int | None:

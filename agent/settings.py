@@ -1,0 +1,55 @@
+"""From the technician's file to drivers that could start: the one way that `run` and `check` share.
+
+What is always true here:
+
+- Whatever is wrong, in the file or in what a driver makes of it, comes out as `ConfigFaults` with a place. Drivers
+  are constructed, so what only they can judge is judged; they open nothing.
+- Only the drivers that the file names are imported.
+
+The commands and the composition root enter.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config.errors import ConfigFaults, Fault, SettingsUnavailable, fault_at
+from config.load import Loaded, load
+from config.model import Link
+from drivers import registry
+from drivers.api import Clock, Driver, DriverMisconfigured
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A configuration, and a driver for each of its links, by the link's name."""
+
+    loaded: Loaded
+    drivers: Mapping[str, Driver[Any]]
+
+
+def read(path: Path, clock: Clock, credentials: Path | None = None) -> Settings:
+    """Load a file and construct its drivers. `credentials` is systemd's directory of them. Raises ConfigFaults."""
+    loaded = load(path, settings_for, registry.names(), credentials)
+    faults: list[Fault] = []
+    drivers: dict[str, Driver[Any]] = {}
+    for name, link in loaded.config.links.items():
+        try:
+            drivers[name] = registry.driver_class(link.driver)(name, link, clock)
+        except DriverMisconfigured as error:
+            where = ("links", name, *error.path)
+            faults.append(fault_at(loaded.spot(where), error.code, where, **error.fields))
+    if faults:
+        raise ConfigFaults(faults, path)
+    return Settings(loaded, drivers)
+
+
+def settings_for(name: str) -> type[Link[Any]] | None:
+    """Give the model of a driver's link, for `config.load`."""
+    try:
+        return registry.driver_class(name).Settings
+    except registry.UnknownDriver:
+        return None
+    except registry.DriverBroken as error:
+        raise SettingsUnavailable(error.code, **error.fields) from error

@@ -1,0 +1,131 @@
+"""`trambien check`: exit codes, languages, JSON; the words themselves are golden files in tests/cases."""
+
+import io
+import json
+import sys
+
+import pytest
+
+from agent.cli.check import check, language_of
+
+SOUND = """gateway: {id: a-1}
+links:
+  w:
+    driver: serial
+    serial: {port: /dev/ttyUSB1}
+    devices: {s: {profile: cas/continuous}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write a configuration."""
+
+    def write(text):
+        path = tmp_path / "gateway.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def test_a_sound_file_is_summed_up_and_exits_0(file, capsys):
+    """Counts of what the drivers made of it."""
+    assert check(file(SOUND), json=True, language=None) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {key: said[key] for key in ("ok", "gateway", "links", "devices", "points", "uplinks")} == {
+        "ok": True,
+        "gateway": "a-1",
+        "links": 1,
+        "devices": 1,
+        "points": 3,
+        "uplinks": 0,
+    }
+
+
+def test_faults_as_json_carry_code_place_words_and_hint(file, capsys):
+    """For machines that check many files."""
+    path = file(SOUND.replace("ttyUSB1}", "ttyUSB1, baud: fast}"))
+    assert check(path, json=True, language="en") == 78
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is False
+    assert said["faults"] == [
+        {
+            "code": "config.not-integer",
+            "file": str(path),
+            "line": 5,
+            "col": 40,
+            "path": "links.w.serial.baud",
+            "message": "`fast` is not a whole number",
+            "hint": "Write digits only: no quotes, no `_`, no leading zero.",
+        }
+    ]
+
+
+def test_a_file_that_is_not_there_is_one_clear_fault(tmp_path, capsys):
+    """No traceback."""
+    assert check(tmp_path / "none.yaml", json=False, language="en") == 78
+    assert "cannot be read: No such file or directory" in capsys.readouterr().out
+
+
+def test_what_a_driver_cannot_carry_out_is_a_fault_with_a_place(file, capsys):
+    """Drivers are constructed, not only their models."""
+    check(file(SOUND.replace("profile: cas/continuous", "profile: cas/continuous, every: 1s")), language="en")
+    assert "gateway.yaml:6:51: an instrument that speaks by itself (no `ask`) has no `every`" in capsys.readouterr().out
+
+
+def test_the_summary_speaks_the_files_language(file, capsys):
+    """Nobody needs to ask for it."""
+    check(file(SOUND.replace("a-1}", "a-1, language: en}")))
+    assert "the configuration is sound" in capsys.readouterr().out
+
+
+def test_a_secret_is_found_in_systemds_directory(file, tmp_path, monkeypatch, capsys):
+    """As it will be when the service runs."""
+    (tmp_path / "port").write_text("x")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    check(file(SOUND.replace("/dev/ttyUSB1", "!secret port")), language="en")
+    assert "cannot be found" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "language"),
+    [
+        ("gateway: {language: en, id: [", {"LANG": "vi_VN.UTF-8"}, "en"),
+        ("gateway:\n  language: 'vi'", {"LANG": "en_US.UTF-8"}, "vi"),
+        ("# language: vi", {"LANG": "en_US.UTF-8"}, "en"),
+        ("", {"LC_ALL": "vi_VN", "LANG": "en_US.UTF-8"}, "vi"),
+        ("", {"LANG": "fr_FR"}, "vi"),
+        ("", {}, "vi"),
+    ],
+)
+def test_the_language_is_the_files_then_the_environments_then_vietnamese(file, text, environment, language):
+    """Even of a file that cannot be read as YAML."""
+    assert language_of(file(text), environment) == language
+
+
+def test_a_file_that_cannot_be_opened_is_spoken_of_in_the_environments_language(tmp_path):
+    """There is nothing else to go by."""
+    assert language_of(tmp_path, {"LANG": "en_US"}) == "en"
+
+
+def test_a_terminal_without_vietnamese_gets_escapes(file, capsys, monkeypatch):
+    """An ASCII locale is no reason to crash."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    check(file(b"\t"), language="vi")
+    stream.flush()
+    assert rb"L\u1ed7i" in stream.buffer.getvalue() or rb"l\u1ed7i" in stream.buffer.getvalue()
+
+
+def test_a_caret_stands_under_its_place_on_the_screen(file, capsys):
+    """Wide characters, combining marks and tabs count as they look."""
+    check(file("gateway: {name: 水e\u0301\t, x: 1, id: a-1}\n" + SOUND.split("\n", 1)[1]), language="en")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == " " * 4 + " " * 16 + "  " + " " + "\t" + "  " + "^"
+
+
+def test_a_place_far_to_the_right_is_shown_without_a_caret(file, capsys):
+    """A caret in the next line of the screen helps nobody."""
+    check(file("gateway: {name: " + "x" * 200 + ", y: 1, id: a-1}\n" + SOUND.split("\n", 1)[1]), language="en")
+    assert "^" not in capsys.readouterr().out

@@ -1,0 +1,393 @@
+"""The driver against a real serial port: a pseudo-terminal whose other end we hold."""
+
+import asyncio
+import contextlib
+import os
+import time
+import tty
+
+import pytest
+
+from buffer import status
+from config.profile import Profile, shipped
+from config.source import parse
+from drivers.errors import BadAnswer, LinkDown, NoAnswer
+from drivers.serial_line.driver import SerialLineDriver
+from drivers.serial_line.settings import SerialLineLink
+
+
+class Clock:
+    """CLOCK_BOOTTIME."""
+
+    def boot_ns(self):
+        """Give the time."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+class Wire:
+    """Our end of the port."""
+
+    def __init__(self):
+        self.master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        os.set_blocking(self.master, False)
+        self.port = os.ttyname(self.slave)
+
+    def say(self, data):
+        """Send bytes to the driver."""
+        os.write(self.master, data)
+
+    async def heard(self):
+        """Wait for what the driver sends."""
+        while True:
+            try:
+                return os.read(self.master, 4096)
+            except BlockingIOError:
+                await asyncio.sleep(0.002)
+
+    def cut(self):
+        """Pull the adapter."""
+        for fd in (self.master, self.slave):
+            if fd >= 0:
+                os.close(fd)
+        self.master = self.slave = -1
+
+
+@pytest.fixture
+def wire():
+    """A port that is taken away at the end."""
+    made = Wire()
+    yield made
+    made.cut()
+
+
+ASKED = {"ask": "?\r\n", "every": "1s", "line": r"(?P<s>ST|OL),(?P<v>[^,]*)", "points": {"v": {"range": [0, 100]}}}
+ASKED["status"] = {"group": "s", "codes": {"ST": "Good", "OL": "BadOutOfRange"}}
+SPEAKING = {key: value for key, value in ASKED.items() if key not in ("ask", "every")}
+
+
+def driver_of(port, timeout="300ms", **devices):
+    """Make a driver of devices on a port."""
+    settings = {"driver": "serial", "serial": {"port": port}, "timeout": timeout, "devices": devices}
+    return SerialLineDriver("wire", SerialLineLink.model_validate(settings), Clock())
+
+
+@pytest.fixture
+async def asked(wire):
+    """An open driver of one instrument that is asked."""
+    driver = driver_of(wire.port, scale=ASKED)
+    await driver.open()
+    yield driver
+    await driver.close()
+
+
+async def poll(driver, wire, *answers, pause_s=0.0):
+    """Poll once and give these answers to the question."""
+
+    async def answer():
+        assert await wire.heard() == b"?\r\n"
+        for data in answers:
+            wire.say(data)
+            await asyncio.sleep(pause_s)
+
+    answering = asyncio.create_task(answer())
+    try:
+        return await driver.poll(driver.groups[0])
+    finally:
+        await answering
+
+
+async def test_a_question_brings_a_frame(asked, wire):
+    """With the time the answer was complete and how long it took."""
+    before = Clock().boot_ns()
+    frame = await poll(asked, wire, b"ST,12.5\r\n")
+    assert (frame.values, frame.statuses) == ((12.5,), None)
+    assert before < frame.t_boot_ns <= Clock().boot_ns()
+    assert 0 < frame.span_ns <= frame.t_boot_ns - before
+
+
+async def test_an_answer_may_come_byte_by_byte(asked, wire):
+    """The frame is stamped when it is complete."""
+    frame = await poll(asked, wire, *(bytes([byte]) for byte in b"ST,7\r\n"), pause_s=0.01)
+    assert frame.values == (7.0,)
+    assert frame.span_ns >= 50_000_000
+
+
+async def test_what_the_line_says_of_itself_becomes_the_status(asked, wire):
+    """And an implausible value keeps its number."""
+    assert (await poll(asked, wire, b"OL,101\r\n")).statuses == (status.BAD_OUT_OF_RANGE,)
+    assert (await poll(asked, wire, b"OL,------\r\n")).values == (None,)
+    frame = await poll(asked, wire, b"ST,101\r\n")
+    assert (frame.values, frame.statuses) == ((101.0,), (status.BAD_OUT_OF_RANGE,))
+
+
+async def test_what_came_unasked_is_not_the_answer(asked, wire):
+    """A line from before the question is forgotten, whether we had read it or not."""
+    wire.say(b"ST,1\r\n")
+    await asyncio.sleep(0.05)
+    wire.say(b"ST,2\r\nST,3")
+    assert (await poll(asked, wire, b"ST,4\r\n")).values == (4.0,)
+
+
+async def test_our_own_echo_is_not_the_answer(asked, wire):
+    """A two-wire adapter hears what it sends."""
+    assert (await poll(asked, wire, b"?\r\n\r\nST,4\r\n")).values == (4.0,)
+
+
+async def test_a_line_that_makes_no_sense_is_a_bad_answer(asked, wire):
+    """It is counted and shown, and the next poll is a new one."""
+    with pytest.raises(BadAnswer) as caught:
+        await poll(asked, wire, b"ERR \x1b[31m\xff\r\n")
+    assert caught.value.code == "serial.bad-line"
+    assert caught.value.fields["line"] == r"ERR \x1b[31m\xff"
+    assert asked.unmatched == {"scale": 1}
+    assert (await poll(asked, wire, b"ST,4\r\n")).values == (4.0,)
+
+
+async def test_silence_is_no_answer(asked, wire):
+    """After the configured time-out, not before and not long after."""
+    started = time.monotonic()
+    with pytest.raises(NoAnswer):
+        await poll(asked, wire)
+    assert 0.29 < time.monotonic() - started < 0.6
+
+
+async def test_half_a_line_is_a_bad_answer(asked, wire):
+    """Something is there, and it is not what it should be."""
+    with pytest.raises(BadAnswer) as caught:
+        await poll(asked, wire, b"ST,1")
+    assert (caught.value.code, caught.value.fields["line"]) == ("serial.half-line", "ST,1")
+
+
+async def test_an_endless_line_is_a_bad_answer(asked, wire):
+    """However much comes, within the time-out."""
+    with pytest.raises(BadAnswer):
+        await poll(asked, wire, b"x" * 3000)
+
+
+async def test_a_late_answer_is_not_taken_for_the_next(asked, wire):
+    """After silence the line must be quiet for a moment before the next question."""
+    with pytest.raises(NoAnswer):
+        await poll(asked, wire)
+
+    async def late():
+        await asyncio.sleep(0.05)
+        wire.say(b"ST,1\r\n")
+
+    _, frame = await asyncio.gather(late(), poll(asked, wire, b"ST,2\r\n"))
+    assert frame.values == (2.0,)
+
+
+async def test_a_line_that_is_never_quiet_cannot_be_asked(asked, wire):
+    """No wait is longer than the time-out."""
+    with pytest.raises(NoAnswer):
+        await poll(asked, wire)
+
+    async def chatter():
+        while True:
+            wire.say(b"ST,1\r\n")
+            await asyncio.sleep(0.02)
+
+    talking = asyncio.create_task(chatter())
+    with pytest.raises(BadAnswer) as caught:
+        await asked.poll(asked.groups[0])
+    assert caught.value.code == "serial.line-never-quiet"
+    talking.cancel()
+
+
+async def test_several_instruments_share_a_port_when_asked(wire):
+    """Each group has its own question and pattern."""
+    driver = driver_of(
+        wire.port, a={**ASKED, "ask": "a?"}, b={**ASKED, "ask": "b?", "line": r"B(?P<s>ST) (?P<v>.*)", "status": None}
+    )
+    await driver.open()
+    for group, question, answer, value in zip(
+        driver.groups, (b"a?", b"b?"), (b"ST,1\n", b"BST 2\n"), (1, 2), strict=True
+    ):
+        asking = asyncio.create_task(driver.poll(group))
+        assert await wire.heard() == question
+        wire.say(answer)
+        assert (await asking).values == (value,)
+    await driver.close()
+
+
+class Ear:
+    """Collects what a driver emits."""
+
+    def __init__(self):
+        self.changes = []
+        self.news = asyncio.Event()
+
+    async def emit(self, changes):
+        """Take changes."""
+        self.changes += changes
+        self.news.set()
+
+    async def wait(self, count):
+        """Wait until so many have come."""
+        async with asyncio.timeout(2):
+            while len(self.changes) < count:
+                self.news.clear()
+                await self.news.wait()
+        return self.changes
+
+
+async def listening(driver):
+    """Open a driver and listen."""
+    await driver.open()
+    ear = Ear()
+    task = asyncio.create_task(driver.listen(driver.groups[0], ear.emit))
+    await asyncio.sleep(0)
+    return ear, task
+
+
+async def ended(task):
+    """End a listener."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_every_line_spoken_is_passed_on(wire):
+    """None dropped, none merged, in order, each with the time it came."""
+    driver = driver_of(wire.port, scale=SPEAKING)
+    ear, task = await listening(driver)
+    wire.say(b"T,99\r\n")
+    for number in range(50):
+        wire.say(b"ST,%d\r\n" % (number % 3))
+        await asyncio.sleep(0.001)
+    changes = await ear.wait(50)
+    assert [change.value for change in changes] == [number % 3 for number in range(50)]
+    assert [change.t_boot_ns for change in changes] == sorted(change.t_boot_ns for change in changes)
+    assert {(change.point, change.source_ns, change.status, change.historical) for change in changes} == {
+        (0, None, status.GOOD, False)
+    }
+    await ended(task)
+    await driver.close()
+
+
+async def test_noise_between_lines_is_survived_and_counted(wire):
+    """What makes no sense is dropped, what does is kept; blank lines are not noise."""
+    driver = driver_of(wire.port, scale=SPEAKING)
+    ear, task = await listening(driver)
+    wire.say(b"\xff\x00\r\nST,1\r\n\r\n\x80noise\r\n" + b"n" * 2000 + b"\r\nST,2\r\n")
+    assert [change.value for change in await ear.wait(2)] == [1.0, 2.0]
+    assert driver.unmatched == {"scale": 1}
+    await ended(task)
+    await driver.close()
+
+
+async def test_an_instrument_that_falls_silent_is_bad_once(wire):
+    """Where the technician said how long silence may be."""
+    driver = driver_of(wire.port, scale={**SPEAKING, "silence": "60ms"})
+    ear, task = await listening(driver)
+    wire.say(b"\nST,1\n")
+    changes = await ear.wait(2)
+    await asyncio.sleep(0.2)
+    assert [(change.value, change.status) for change in changes] == [(1.0, 0), (None, status.BAD_NO_COMMUNICATION)]
+    wire.say(b"ST,2\n")
+    assert (await ear.wait(3))[2].value == 2.0
+    await ended(task)
+    await driver.close()
+
+
+async def test_the_profile_of_cas_reads_the_22_byte_format(wire):
+    """The example of the manual: 13.5 kg, stable, gross; then overloaded, net, in tonnes."""
+    file = shipped() / "cas" / "continuous.yaml"
+    device = Profile.model_validate(parse(file.read_bytes(), file).value).device
+    driver = driver_of(wire.port, scale=device)
+    ear, task = await listening(driver)
+    lines = [b"ST,GS,1\xc4,000013.5 kg\r\n", b"US,NT,1\x80,-0013.50  t\r\n", b"OL,GS,1\x84,         kg\r\n"]
+    assert [len(line) for line in lines] == [22, 22, 22]
+    wire.say(b"kg\r\n" + b"".join(lines))
+    changes = await ear.wait(9)
+    assert [change.value for change in changes] == [13.5, "GS", "kg", -13.5, "NT", " t", None, "GS", "kg"]
+    assert [change.status for change in changes[::3]] == [
+        status.GOOD,
+        status.UNCERTAIN_SENSOR_NOT_ACCURATE,
+        status.BAD_OUT_OF_RANGE,
+    ]
+    await ended(task)
+    await driver.close()
+
+
+async def test_a_port_that_vanishes_is_a_link_that_is_down(wire):
+    """While listening, and for whoever asks afterwards; what came before is passed on first."""
+    driver = driver_of(wire.port, scale=SPEAKING)
+    ear, task = await listening(driver)
+    wire.say(b"\nST,1\n")
+    await ear.wait(1)
+    wire.cut()
+    with pytest.raises(LinkDown) as caught:
+        await task
+    assert caught.value.code == "serial.port-vanished"
+    await driver.close()
+
+
+async def test_a_port_that_vanishes_between_polls_is_a_link_that_is_down(asked, wire):
+    """At the next question."""
+    await poll(asked, wire, b"ST,1\r\n")
+    wire.cut()
+    with pytest.raises(LinkDown):
+        await asked.poll(asked.groups[0])
+
+
+async def test_a_port_that_vanishes_during_a_poll_is_a_link_that_is_down(asked, wire):
+    """At once, not after the time-out."""
+    polling = asyncio.create_task(asked.poll(asked.groups[0]))
+    await wire.heard()
+    wire.cut()
+    with pytest.raises(LinkDown):
+        await polling
+
+
+async def test_a_port_in_use_is_a_link_that_is_down(asked, wire):
+    """And free again once it is closed; closing twice is nothing."""
+    other = driver_of(wire.port, scale=ASKED)
+    with pytest.raises(LinkDown) as caught:
+        await other.open()
+    assert (caught.value.code, caught.value.fields["port"]) == ("serial.port-busy", wire.port)
+    await asked.close()
+    await asked.close()
+    await other.open()
+    await other.close()
+
+
+async def test_opening_again_starts_afresh(asked, wire):
+    """After the link was down, or for no reason."""
+    await asked.open()
+    assert (await poll(asked, wire, b"ST,1\r\n")).values == (1.0,)
+
+
+async def test_a_port_that_is_not_there_is_a_link_that_is_down(tmp_path):
+    """Missing, or no port at all."""
+    for path, code in ((tmp_path / "tty", "serial.port-missing"), (tmp_path, "serial.port-failed")):
+        with pytest.raises(LinkDown) as caught:
+            await driver_of(str(path), scale=ASKED).open()
+        assert caught.value.code == code
+
+
+async def test_a_port_that_was_never_opened_is_a_link_that_is_down(wire):
+    """A poller that mixes things up is told, not crashed."""
+    driver = driver_of(wire.port, scale=ASKED)
+    with pytest.raises(LinkDown):
+        await driver.poll(driver.groups[0])
+    await driver.close()
+
+
+async def test_a_port_that_takes_no_more_is_a_bad_answer(asked, wire):
+    """Held by its flow control; nothing waits for it."""
+    os.set_blocking(wire.slave, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(wire.slave, b"x" * 4096)
+    with pytest.raises(BadAnswer) as caught:
+        await asked.poll(asked.groups[0])
+    assert caught.value.code == "serial.write-blocked"
+
+
+async def test_cancelling_a_poll_leaves_the_port_usable(asked, wire):
+    """Cancellation may come at any await."""
+    polling = asyncio.create_task(asked.poll(asked.groups[0]))
+    await wire.heard()
+    await ended(polling)
+    assert (await poll(asked, wire, b"ST,5\r\n")).values == (5.0,)
