@@ -30,6 +30,7 @@ def socket_path(buffer_path: Path) -> Path:
 
 async def serve(path: Path, answers: Answers) -> None:
     """Answer questions until cancelled."""
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
             try:

@@ -18,6 +18,8 @@ from agent.words import Words, environment_language
 from config.errors import ConfigFaults, Fault, dotted
 
 _LANGUAGE_LINE = re.compile(rb"^[^#\n]*\blanguage:\s*[\"']?(vi|en)\b", re.MULTILINE)
+_LINE_END = re.compile(r"\r\n|\n|\r")
+"""What ends a line (YAML 1.2, section 5.4)."""
 _SEARCHED = 65_536
 _SHOWN = 160
 """The most of a line that is shown."""
@@ -98,11 +100,11 @@ class _Lines:
         if file not in self._files:
             self._files[file] = _read_lines(file)
         lines = self._files[file]
-        return lines[number - 1].rstrip("\r") if number <= len(lines) else ""
+        return lines[number - 1] if number <= len(lines) else ""
 
 
 def _read_lines(file: Path) -> list[str]:
     try:
-        return file.read_bytes().decode("utf-8-sig", "replace").split("\n")
+        return _LINE_END.split(file.read_bytes().decode("utf-8-sig", "replace"))
     except OSError:
         return []

@@ -46,7 +46,7 @@ def is_url(source: str) -> bool:
 
 def prove_files(path: Path, verifier: Verifier) -> None:
     """Feed every block of a buffer file or of a folder. Raises BufferUnreadable, BufferNewer or SourceUnreadable."""
-    for at, block in _folder(path, verifier) if path.is_dir() else _buffer(path):
+    for at, block in _folder(path) if path.is_dir() else _buffer(path):
         verifier.feed(block.envelope, block.payload, at)
 
 
@@ -57,7 +57,7 @@ def _buffer(path: Path) -> Iterator[tuple[object, Block]]:
                 yield f"{stream}/{position}", block
 
 
-def _folder(path: Path, verifier: Verifier) -> Iterator[tuple[object, Block]]:
+def _folder(path: Path) -> Iterator[tuple[object, Block]]:
     files = sorted(path.glob(f"*{BLOCK_SUFFIX}"))
     if not files:
         raise SourceUnreadable("agent.source-unreadable", source=path, reason=f"no *{BLOCK_SUFFIX}")
@@ -65,11 +65,17 @@ def _folder(path: Path, verifier: Verifier) -> Iterator[tuple[object, Block]]:
         try:
             with file.open("rb") as stream:
                 data = stream.read(MAX_ENVELOPE + MAX_PAYLOAD + 64)
-            yield file.name, decode_block(data)
-        except BlockInvalid as error:
-            verifier.refuse(error.reason, file.name)
         except OSError as error:
             raise SourceUnreadable("agent.source-unreadable", source=file, reason=error.strerror) from error
+        yield file.name, _block(data)
+
+
+def _block(data: bytes) -> Block:
+    """Decode a file; what is no block is handed on as an envelope that the verifier will refuse."""
+    try:
+        return decode_block(data)
+    except BlockInvalid:
+        return Block(data, None)
 
 
 async def prove_topic(url: str, client: Client, verifier: Verifier, seconds: float | None) -> None:

@@ -45,6 +45,12 @@ def read(path: Path, clock: Clock, credentials: Path | None = None) -> Settings:
     return Settings(loaded, drivers)
 
 
+def credentials(environment: Mapping[str, str]) -> Path | None:
+    """Give the directory in which systemd puts the service's secrets (systemd.exec(5), LoadCredential)."""
+    directory = environment.get("CREDENTIALS_DIRECTORY")
+    return Path(directory) if directory else None
+
+
 def settings_for(name: str) -> type[Link[Any]] | None:
     """Give the model of a driver's link, for `config.load`."""
     try:

@@ -20,6 +20,12 @@ LANGUAGES = ("vi", "en")
 _FALLBACK = "en"
 
 
+def environment_language(environment: Mapping[str, str]) -> str:
+    """Give the language of a terminal: that of its locale if it is one of ours, else Vietnamese."""
+    spoken = (environment.get(name, "")[:2] for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return next((code for code in spoken if code in LANGUAGES), "vi")
+
+
 class Words:
     """Speaks one language."""
 

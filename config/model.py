@@ -131,6 +131,7 @@ class Uplink(Strict):
     streams: tuple[Name, ...] | None = None
     accept: tuple[Literal["config", "command"], ...] = ()
     tls: Tls | None = None
+    mqtt: Literal["5", "3.1.1"] = "5"
     prefix: str = "trambien/v1"
     window: Annotated[int, Field(ge=1, le=1000)] = 64
 

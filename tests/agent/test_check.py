@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from agent.cli.check import check, language_of
+from agent.cli.check import check
+from agent.faults import language_of
 
 SOUND = """gateway: {id: a-1}
 links:
@@ -31,7 +32,7 @@ def file(tmp_path):
 
 def test_a_sound_file_is_summed_up_and_exits_0(file, capsys):
     """Counts of what the drivers made of it."""
-    assert check(file(SOUND), json=True, language=None) == 0
+    assert check(file(SOUND), as_json=True, language=None) == 0
     said = json.loads(capsys.readouterr().out)
     assert {key: said[key] for key in ("ok", "gateway", "links", "devices", "points", "uplinks")} == {
         "ok": True,
@@ -46,7 +47,7 @@ def test_a_sound_file_is_summed_up_and_exits_0(file, capsys):
 def test_faults_as_json_carry_code_place_words_and_hint(file, capsys):
     """For machines that check many files."""
     path = file(SOUND.replace("ttyUSB1}", "ttyUSB1, baud: fast}"))
-    assert check(path, json=True, language="en") == 78
+    assert check(path, as_json=True, language="en") == 78
     said = json.loads(capsys.readouterr().out)
     assert said["ok"] is False
     assert said["faults"] == [
@@ -64,7 +65,7 @@ def test_faults_as_json_carry_code_place_words_and_hint(file, capsys):
 
 def test_a_file_that_is_not_there_is_one_clear_fault(tmp_path, capsys):
     """No traceback."""
-    assert check(tmp_path / "none.yaml", json=False, language="en") == 78
+    assert check(tmp_path / "none.yaml", as_json=False, language="en") == 78
     assert "cannot be read: No such file or directory" in capsys.readouterr().out
 
 

@@ -21,7 +21,7 @@ def test_a_file_draws_exactly_these_words(case, language, monkeypatch, capsys):
     folder = CASES / case
     monkeypatch.chdir(folder)
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    code = check(Path("gateway.yaml"), json=False, language=language)
+    code = check(Path("gateway.yaml"), as_json=False, language=language)
     said = capsys.readouterr().out.replace(str(folder), "/etc/trambien")
     assert code == (0 if case == "sound" else 78)
     golden = folder / f"expected.{language}.txt"
