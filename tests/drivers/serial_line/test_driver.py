@@ -1,7 +1,6 @@
 """The driver against a real serial port: a pseudo-terminal whose other end we hold."""
 
 import asyncio
-import contextlib
 import os
 import time
 import tty

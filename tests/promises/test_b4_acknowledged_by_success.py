@@ -1,0 +1,172 @@
+"""B4: a block is acknowledged to an uplink only by the success of every publish made from it."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from rig import LAYOUT, Bench, Platform, numbers_in, until
+
+from agent.broker import Message, connect
+from agent.carrier import Carriage
+from agent.formats import FORMATS
+from agent.health import UplinkHealth
+from agent.uplink import Uplink
+from buffer.block import decode_block
+
+ROOT = "trambien/v1/station-1"
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again soon."""
+    monkeypatch.setattr("agent.uplink.LONGEST_PAUSE_S", 0.2)
+    monkeypatch.setattr("agent.carrier.REFUSED_PAUSES_S", (0.1,))
+
+
+@asynccontextmanager
+async def carrying(
+    bench: Bench, platform: Platform, streams: tuple[str, ...] = ("main",)
+) -> AsyncIterator[UplinkHealth]:
+    """Run an uplink."""
+    health = bench.health.uplinks["province"] = UplinkHealth(streams)
+    uplink = Uplink(
+        Carriage("province", ROOT, streams, FORMATS["block"]),
+        platform.endpoint("station-1"),
+        bench.recorder,
+        health,
+        lambda: bench.health.document(bench.clock.boot_ns(), "province"),
+        random.Random(1),
+    )
+    task = asyncio.create_task(uplink.run())
+    try:
+        yield health
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def listening(platform: Platform, *topics: str) -> AsyncIterator[list[Message]]:
+    """Subscribe as a platform does, and again when the broker comes back."""
+    received: list[Message] = []
+
+    async def listen() -> None:
+        while True:
+            with contextlib.suppress(Exception):
+                async with await connect(platform.endpoint("platform")) as session:
+                    session.on_message = received.append
+                    await session.subscribe(*topics)
+                    await session.ended
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(listen())
+    await asyncio.sleep(0.3)
+    try:
+        yield received
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def arrived(messages: list[Message], bench: Bench) -> list[int]:
+    """Give the numbers in the blocks that arrived."""
+    blocks = [decode_block(message.payload) for message in messages if "/block/main" in message.topic]
+    return [number for block in blocks for number in numbers_in(block, LAYOUT, bench.key.public_key)]
+
+
+async def test_a_block_with_a_success_code_is_acknowledged(tmp_path: Path, platform: Platform) -> None:
+    """The plain case, and the acknowledgement outlives the process: nothing is sent twice."""
+    async with listening(platform, f"{ROOT}/#") as messages:
+        async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform) as health:
+            await bench.sealed(1, 2)
+            await until(lambda: health.pending == {"main": 0})
+            assert sorted(set(arrived(messages, bench))) == [1, 2]
+        sent = len(messages)
+        async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform) as health:
+            await until(lambda: health.connected and bool(bench.committed) and health.pending == {"main": 0})
+            await bench.sealed(3)
+            await until(lambda: health.pending == {"main": 0})
+        assert arrived(messages[sent:], bench) == [3]
+
+
+async def test_a_block_nobody_is_subscribed_to_stays_pending(tmp_path: Path, platform: Platform) -> None:
+    """Reason code 0x10 is no success: the block is sent again until somebody gets it."""
+    async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform) as health:
+        await bench.sealed(1)
+        await until(lambda: health.error is not None and health.error[0] == "agent.no-subscriber")
+        assert health.pending["main"] > 0
+        assert not health.acknowledged
+        async with listening(platform, f"{ROOT}/block/#") as messages:
+            await until(lambda: health.pending == {"main": 0})
+            assert arrived(messages, bench) == [1]
+            assert health.error is None
+
+
+async def test_a_refused_block_stays_pending_and_raises_an_alarm(tmp_path: Path, platform: Platform) -> None:
+    """Reason code 0x87, which the library calls published."""
+    await platform.broker.kill()
+    acl = tmp_path / "acl"
+    acl.write_text(f"user platform\ntopic read #\nuser station-1\ntopic write {ROOT}/online\n")
+    platform.broker.extra = (f"acl_file {acl}",)
+    await platform.broker.start()
+    async with listening(platform, f"{ROOT}/block/#") as messages:
+        async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform) as health:
+            await bench.sealed(1)
+            await until(lambda: health.error is not None and health.error[0] == "agent.publish-refused")
+            assert health.pending["main"] > 0
+            await platform.broker.kill()
+            acl.write_text(f"user platform\ntopic read #\nuser station-1\ntopic write {ROOT}/#\n")
+            await platform.broker.start()
+            await until(lambda: health.pending == {"main": 0}, 20)
+        assert 1 in arrived(messages, bench)
+
+
+async def test_what_was_in_flight_when_the_broker_died_is_sent_again_with_the_same_bytes(
+    tmp_path: Path, platform: Platform
+) -> None:
+    """No PUBACK, no acknowledgement; the repeat is byte for byte the same."""
+    async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform) as health:
+        async with listening(platform, f"{ROOT}/block/#") as before:
+            await bench.sealed(1)
+            await until(lambda: health.pending == {"main": 0})
+            platform.broker.suspend()
+            await bench.sealed(2, 3)
+            await asyncio.sleep(0.2)
+            assert health.pending["main"] > 0
+            await platform.broker.kill()
+            await platform.broker.start()
+            await until(lambda: health.pending == {"main": 0}, 20)
+            await until(lambda: {1, 2, 3} <= set(arrived(before, bench)))
+    payloads = [message.payload for message in before]
+    blocks = {decode_block(payload).digest for payload in payloads}
+    assert len(set(payloads)) == len(blocks)
+
+
+async def test_a_platform_gets_no_byte_of_a_stream_it_is_not_given(tmp_path: Path, platform: Platform) -> None:
+    """Neither blocks nor layouts nor the state of the other stream's devices."""
+    async with listening(platform, "#") as messages:
+        async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform) as health:
+            from rig import SIDE_GROUP  # noqa: PLC0415
+
+            await bench.sealed(1)
+            await bench.sealed(7, group=SIDE_GROUP)
+            await until(lambda: health.pending == {"main": 0})
+            await asyncio.sleep(0.3)
+    assert any("/block/main" in message.topic for message in messages)
+    assert not any("side" in message.topic or b"press" in message.payload for message in messages)
+
+
+async def test_layouts_and_catalogue_come_before_the_first_block(tmp_path: Path, platform: Platform) -> None:
+    """Retained, so that a receiver that arrives late can read everything."""
+    async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform):
+        async with listening(platform, f"{ROOT}/#") as messages:
+            await bench.sealed(1)
+            await until(lambda: 1 in arrived(messages, bench))
+        async with listening(platform, f"{ROOT}/#") as late:
+            await until(lambda: sum(message.retain for message in late) >= 4)
+    kinds = [message.topic.split("/")[3] for message in late]
+    assert {"online", "state", "layout", "catalogue"} <= set(kinds)
