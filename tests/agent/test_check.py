@@ -130,3 +130,13 @@ def test_a_place_far_to_the_right_is_shown_without_a_caret(file, capsys):
     """A caret in the next line of the screen helps nobody."""
     check(file("gateway: {name: " + "x" * 200 + ", y: 1, id: a-1}\n" + SOUND.split("\n", 1)[1]), language="en")
     assert "^" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_the_line_at_fault_is_shown_whatever_ends_lines(file, capsys, end):
+    """Files come from Windows too."""
+    text = SOUND.replace("ttyUSB1}", "ttyUSB1, baud: x}").encode()
+    check(file(text.replace(b"\n", end)), language="en")
+    said = capsys.readouterr().out
+    assert "gateway.yaml:5:40:" in said
+    assert "\n        serial: {port: /dev/ttyUSB1, baud: x}\n" in said

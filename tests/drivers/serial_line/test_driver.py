@@ -1,6 +1,7 @@
 """The driver against a real serial port: a pseudo-terminal whose other end we hold."""
 
 import asyncio
+import contextlib
 import os
 import time
 import tty
@@ -175,6 +176,23 @@ async def test_a_late_answer_is_not_taken_for_the_next(asked, wire):
 
     _, frame = await asyncio.gather(late(), poll(asked, wire, b"ST,2\r\n"))
     assert frame.values == (2.0,)
+
+
+async def test_another_instrument_is_not_given_the_late_answer(wire):
+    """Whoever is asked next, the line is quiet first."""
+    other = {**ASKED, "ask": "b?"}
+    driver = driver_of(wire.port, a=ASKED, b=other)
+    await driver.open()
+    with pytest.raises(NoAnswer):
+        await driver.poll(driver.groups[0])
+    assert await wire.heard() == b"?\r\n"
+    polling = asyncio.create_task(driver.poll(driver.groups[1]))
+    await asyncio.sleep(0.03)
+    wire.say(b"ST,1\r\n")
+    assert await wire.heard() == b"b?"
+    wire.say(b"ST,2\r\n")
+    assert (await polling).values == (2.0,)
+    await driver.close()
 
 
 async def test_a_line_that_is_never_quiet_cannot_be_asked(asked, wire):
@@ -376,14 +394,11 @@ async def test_a_port_that_was_never_opened_is_a_link_that_is_down(wire):
 async def test_a_port_that_takes_no_more_is_a_bad_answer(asked, wire):
     """Held by its flow control; nothing waits for it."""
     os.set_blocking(wire.slave, False)
-    full = 0
-    while full < 5:  # the kernel moves a little on for a moment
-        try:
-            os.write(wire.slave, b"x" * 4096)
-            full = 0
-        except BlockingIOError:
-            full += 1
-            await asyncio.sleep(0.02)
+    for _ in range(10):  # the kernel moves what it took on to the other side, and then takes more
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(wire.slave, b"x")
+        await asyncio.sleep(0.01)
     with pytest.raises(BadAnswer) as caught:
         await asked.poll(asked.groups[0])
     assert caught.value.code == "serial.write-blocked"

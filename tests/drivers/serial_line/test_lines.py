@@ -73,7 +73,7 @@ def test_a_decimal_is_the_number_it_says(text, number):
     assert value(text) == (number, status.GOOD)
 
 
-@pytest.mark.parametrize("text", ["", "-------", "nan", "inf", "1_0", "1e999", "0x10", "1.2.3", "١٢"[:0] + "12a"])
+@pytest.mark.parametrize("text", ["", "-------", "nan", "inf", "1_0", "1e999", "0x10", "1.2.3", "12a"])
 def test_what_is_no_number_has_no_value(text):
     """Python's own generous reading of numbers is not ours."""
     assert value(text) == (None, status.BAD_DECODING_ERROR)
@@ -125,3 +125,11 @@ def test_a_status_text_is_looked_up_and_an_unknown_one_is_bad():
     assert grammar.quality(grammar.match(b"US1")) == status.UNCERTAIN_SENSOR_NOT_ACCURATE
     assert grammar.quality(grammar.match(b"XX1")) == status.BAD
     assert grammar.quality(grammar.match(b"")) == status.BAD
+
+
+def test_a_line_is_understood_only_as_a_whole():
+    """A pattern that fits the middle of a line fits nothing."""
+    grammar = Grammar(re.compile("(?P<v>[0-9.]+)"), None, {})
+    assert grammar.match(b"12.5") is not None
+    assert grammar.match(b"12.5kg") is None
+    assert grammar.match(b"-12.5") is None
