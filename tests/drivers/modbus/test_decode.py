@@ -49,7 +49,7 @@ def test_the_orders_are_those_of_the_manuals():
 
 
 def test_half_floats_are_decoded():
-    """pymodbus has none; IEEE 754 binary16 says 0x3E00 is 1.5."""
+    """Pymodbus has none; IEEE 754 binary16 says 0x3E00 is 1.5."""
     decode = decoder(Request("input", 0, 1), [Field(Span("input", 0, 1), "float16", "ABCD")])
     assert decode(bytes.fromhex("3E00")) == (1.5,)
 
