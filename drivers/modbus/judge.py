@@ -11,6 +11,7 @@ What is always true here:
 import math
 import struct
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import NamedTuple
 
 from buffer import status
@@ -41,25 +42,13 @@ def bounds(column: int, point: ModbusPoint) -> Bounds | None:
 
 
 def sentinel(kind: Type, text: str) -> int | float:
-    """Give the raw value a sentinel stands for; 0x8000 of an int16 is the pattern, thus -32768.
-
-    Raises ValueError where the type cannot hold it.
-    """
+    """Give the raw value a sentinel stands for; 0x8000 of an int16 is the pattern, thus -32768."""
+    code = ">" + CODES[kind]
     if kind.startswith("float"):
-        return float(struct.unpack(">" + CODES[kind], struct.pack(">" + CODES[kind], float(text)))[0])
-    code = CODES[kind]
-    number = int(text)
-    try:
-        return int(struct.unpack(">" + code, struct.pack(">" + code, number))[0])
-    except struct.error:
-        return _pattern(code, number)
-
-
-def _pattern(code: str, number: int) -> int:
-    try:
-        return int(struct.unpack(">" + code, struct.pack(">" + code.upper(), number))[0])
-    except struct.error as error:
-        raise ValueError(number) from error
+        return float(struct.unpack(code, struct.pack(code, float(text)))[0])
+    number = int(Decimal(text))
+    packed = struct.pack(code if number < 0 else code.upper(), number)
+    return int(struct.unpack(code, packed)[0])
 
 
 Judge = Callable[[tuple[Value, ...]], Judged]

@@ -53,6 +53,11 @@ WIDTH: dict[Type, int] = {
 CELLS = 65536
 """Cells of one table (Modbus Application Protocol V1.1b3, 4.3)."""
 
+_FLOAT_MAX: dict[Type, Decimal] = {
+    "float16": Decimal(65504),
+    "float32": Decimal("3.4e38"),
+    "float64": Decimal("1.7e308"),
+}
 _MANUAL_TABLE: dict[str, Table] = {"0": "coil", "1": "discrete", "3": "input", "4": "holding"}
 _MANUAL_NUMBER = re.compile(r"^([0134])(\d{4,5})$")
 
@@ -87,6 +92,18 @@ def _listed(value: object) -> object:
     """Let one sentinel stand where several may, and let hexadecimal text be a number."""
     items = value if isinstance(value, list | tuple) else (value,)
     return tuple(int(item, 16) if isinstance(item, str) and item.lower().startswith("0x") else item for item in items)
+
+
+def _is_raw(kind: Type, text: str) -> bool:
+    """Say whether a sentinel is a value of a type; integers may be written signed or as their pattern."""
+    if kind == "bool":
+        return False
+    if kind in _FLOAT_MAX:
+        return abs(Decimal(text)) <= _FLOAT_MAX[kind]
+    bits = WIDTH[kind] * 16
+    number = Decimal(text)
+    low = -(1 << bits - 1) if kind.startswith("int") else 0
+    return number == number.to_integral_value() and low <= number < 1 << bits
 
 
 def _unit_id(unit: int) -> int:
@@ -154,6 +171,9 @@ class ModbusPoint(Point):
         if self.range is not None and Decimal(self.range[0]) > Decimal(self.range[1]):
             low, high = self.range
             raise PydanticCustomError("modbus.range_crossed", "{low} > {high}", {"low": low, "high": high})
+        for text in self.nan:
+            if not _is_raw(self.kind, text):
+                raise PydanticCustomError("modbus.nan_value", "no {type}: {value}", {"type": self.kind, "value": text})
         return self
 
 

@@ -137,8 +137,8 @@ class Wire:
         return self._judged(question, answer, answer_size(request))
 
     async def _silence(self, quiet: Quiet, unit: int) -> None:
-        """Wait until the line has been quiet for long enough. Raises NoAnswer when it never is."""
-        end = time.monotonic() + self._timeout_s + quiet.gap_s
+        """Wait until the line has been quiet for long enough. Raises NoAnswer when it is not in two time-outs."""
+        end = time.monotonic() + 2 * self._timeout_s + quiet.gap_s
         while (wait_s := quiet.remaining_s(now := time.monotonic())) > 0:
             if now + wait_s > end:
                 raise NoAnswer("modbus.line_noisy", unit=unit, **self._where)

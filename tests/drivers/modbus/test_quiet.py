@@ -1,0 +1,73 @@
+"""How long a line must be silent: the numbers of the standard, and the longest reply seen."""
+
+import pytest
+
+from config.model import Serial
+from drivers.modbus.quiet import Quiet
+
+
+def line(baud=9600, timeout_s=1.0, **keys):
+    """Make the follower of a line."""
+    return Quiet(Serial.model_validate({"port": "/dev/ttyS0", "baud": baud, **keys}), timeout_s)
+
+
+def test_a_fresh_line_is_quiet():
+    """The first question waits for nothing."""
+    assert line().remaining_s(0.0) <= 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "gap_s"),
+    [
+        ({"baud": 9600}, 3.5 * 10 / 9600),
+        ({"baud": 9600, "parity": "even"}, 3.5 * 11 / 9600),
+        ({"baud": 115200}, 0.00175),
+    ],
+)
+def test_frames_are_three_and_a_half_characters_apart(keys, gap_s):
+    """Modbus over Serial Line 2.5.1.1; 1.75 ms above 19200 baud."""
+    quiet = line(**keys)
+    quiet.asked(10.0)
+    quiet.heard(10.1)
+    assert quiet.remaining_s(10.1) == pytest.approx(gap_s)
+
+
+def test_before_any_reply_a_missed_one_is_waited_for_a_whole_time_out():
+    """Nothing is known of this line yet."""
+    quiet = line()
+    quiet.asked(0.0)
+    quiet.missed(1.0)
+    assert quiet.remaining_s(1.0) == pytest.approx(1.0)
+    assert quiet.remaining_s(2.5) <= 0
+
+
+def test_a_missed_reply_is_waited_for_as_long_as_the_longest_seen():
+    """A line that answers in 50 ms owes its answer no longer than that."""
+    quiet = line()
+    for at, heard in ((0.0, 0.05), (1.0, 1.02)):
+        quiet.asked(at)
+        quiet.heard(heard)
+    quiet.asked(2.0)
+    quiet.missed(3.0)
+    assert quiet.remaining_s(3.0) == pytest.approx(0.05)
+
+
+def test_bytes_heard_after_a_time_out_begin_the_silence_anew():
+    """A late reply both counts as the longest seen and must have ended."""
+    quiet = line()
+    quiet.asked(0.0)
+    quiet.heard(0.05)
+    quiet.asked(1.0)
+    quiet.missed(2.0)
+    quiet.heard(2.04)
+    assert quiet.remaining_s(2.04) == pytest.approx(1.0)
+
+
+def test_an_answered_question_owes_nothing():
+    """The next question waits for the gap alone."""
+    quiet = line()
+    quiet.asked(0.0)
+    quiet.missed(1.0)
+    quiet.asked(3.0)
+    quiet.heard(3.1)
+    assert quiet.remaining_s(3.1) == pytest.approx(quiet.gap_s)
