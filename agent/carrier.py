@@ -37,6 +37,14 @@ class Carriage:
     format: Format
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The uplink's ears: `refused` hears of a topic and its reason code; `retained` publishes and judges by itself."""
+
+    refused: Callable[[str, int], None]
+    retained: Callable[[Message], None]
+
+
 class Carrier:
     """Carries blocks over one session until it ends."""
 
@@ -47,14 +55,14 @@ class Carrier:
         lanes: Lanes,
         recorder: Recorder,
         health: UplinkHealth,
-        refused: Callable[[str, int], None],
+        answers: Answers,
     ) -> None:
         self._carriage = carriage
         self._session = session
         self._lanes = lanes
         self._recorder = recorder
         self._health = health
-        self._refused = refused
+        self._answers = answers
         self._loaded: deque[Kept] = deque()
         self._in_flight = 0
         self._refusals = 0
@@ -111,8 +119,9 @@ class Carrier:
         self._in_flight += len(messages)
         self._health.bytes_sent += sum(len(message.payload) for message in messages)
         publishes = [self._session.publish(message) for message in messages]
+        topic = messages[0].topic
         answers = asyncio.gather(*publishes, return_exceptions=True)
-        answers.add_done_callback(lambda done: self._answered(kept, done.result()))
+        answers.add_done_callback(lambda done: self._answered(kept, topic, done.result()))
 
     async def _define(self, digest: bytes) -> None:
         """Publish, retained, the layouts and the catalogue that a block names, unless this session already has."""
@@ -125,11 +134,11 @@ class Carrier:
         self._define_one("catalogue", digest, catalogue)
 
     def _define_one(self, kind: str, digest: bytes, encoded: bytes) -> None:
-        self._session.publish(Message(f"{self._carriage.root}/{kind}/{digest.hex()}", encoded, retain=True))
+        self._answers.retained(Message(f"{self._carriage.root}/{kind}/{digest.hex()}", encoded, retain=True))
         self._health.bytes_sent += len(encoded)
         self._defined.add(digest)
 
-    def _answered(self, kept: Kept, results: Sequence[int | BaseException]) -> None:
+    def _answered(self, kept: Kept, topic: str, results: Sequence[int | BaseException]) -> None:
         """Every publish made from a block has ended: acknowledge it, or make it pending again."""
         if self._over:
             return
@@ -142,12 +151,12 @@ class Carrier:
             self._health.acknowledge(kept.stream)
         else:
             self._lanes.give_back(kept.stream, kept.position)
-            self._hold(kept.stream, [code for code in codes if code])
+            self._hold(topic, [code for code in codes if code])
         self.wake()
 
-    def _hold(self, stream: str, refusals: Sequence[int]) -> None:
+    def _hold(self, topic: str, refusals: Sequence[int]) -> None:
         if not refusals or self._hold_s:
             return
         self._hold_s = REFUSED_PAUSES_S[min(self._refusals, len(REFUSED_PAUSES_S) - 1)]
         self._refusals += 1
-        self._refused(stream, refusals[0])
+        self._answers.refused(topic, refusals[0])

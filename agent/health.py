@@ -95,6 +95,9 @@ class UplinkHealth:
     lost: dict[str, int] = field(default_factory=dict)
     bytes_sent: int = 0
     error: Trouble | None = None
+    """Why there is no connection."""
+    refusal: Trouble | None = None
+    """What the broker last refused; the next acknowledged block ends it."""
 
     def commit(self, stream: str) -> None:
         """Note a block to be carried."""
@@ -104,7 +107,7 @@ class UplinkHealth:
         """Note an acknowledged block; whatever was refused before is over."""
         self.acknowledged[stream] = self.acknowledged.get(stream, 0) + 1
         self.pending[stream] -= 1
-        self.error = None
+        self.refusal = None
 
     def lose(self, stream: str, reason: str) -> None:
         """Note a block that cannot be carried any more."""
@@ -123,6 +126,7 @@ class UplinkHealth:
             "lost": self.lost,
             "bytes_sent": self.bytes_sent,
             "error": trouble_document(self.error),
+            "refusal": trouble_document(self.refusal),
         }
 
 

@@ -16,9 +16,9 @@ import json
 import random
 from collections.abc import Callable, Sequence
 
-from agent.broker import NO_MATCHING_SUBSCRIBERS, Endpoint, Message, Session, connect
-from agent.carrier import Carriage, Carrier
-from agent.errors import AgentError, BrokerDown, BrokerRefused
+from agent.broker import FIRST_FAILURE, NO_MATCHING_SUBSCRIBERS, Endpoint, Message, Session, connect
+from agent.carrier import Answers, Carriage, Carrier
+from agent.errors import BrokerDown, BrokerRefused
 from agent.health import Document, UplinkHealth
 from agent.keeper import Kept
 from agent.lanes import Lanes
@@ -81,7 +81,14 @@ class Uplink:
 
     async def _serve(self, session: Session) -> None:
         """Carry blocks until the connection ends; raises why."""
-        carrier = Carrier(self._carriage, session, self._lanes, self._recorder, self._health, self._refused)
+        carrier = Carrier(
+            self._carriage,
+            session,
+            self._lanes,
+            self._recorder,
+            self._health,
+            Answers(self._refused, lambda message: self._retained(session, message)),
+        )
         self._carrier = carrier
         tasks = [
             asyncio.create_task(carrier.run(), name=f"carry {self._carriage.name}"),
@@ -102,20 +109,28 @@ class Uplink:
 
     async def _tell(self, session: Session) -> None:
         """Publish `online`, then `state` whenever it changed and at least once a minute."""
-        session.publish(self._online(online=True))
+        self._retained(session, self._online(online=True))
         loop = asyncio.get_running_loop()
         told: Document = {}
         told_s = -STATE_EVERY_S
         while True:
             state = self._state()
             if loop.time() - told_s >= STATE_EVERY_S or _essence(state) != told:
-                session.publish(self._json("state", state))
+                self._retained(session, self._json("state", state))
                 told, told_s = _essence(state), loop.time()
             await asyncio.sleep(STATE_SETTLES_S)
 
     async def _farewell(self, session: Session) -> None:
         """Say that the station leaves, as its will would have; wait a moment for the answer."""
         await asyncio.wait([session.publish(self._online(online=False))], timeout=0.5)
+
+    def _retained(self, session: Session, message: Message) -> None:
+        """Publish what stays on its topic: whether somebody is subscribed does not matter, a refusal does."""
+        session.publish(message).add_done_callback(lambda answer: self._judge(message.topic, answer))
+
+    def _judge(self, topic: str, answer: asyncio.Future[int]) -> None:
+        if not answer.cancelled() and answer.exception() is None and answer.result() >= FIRST_FAILURE:
+            self._refused(topic, answer.result())
 
     def _committed(self, kept: Sequence[Kept]) -> None:
         for block in kept:
@@ -125,10 +140,13 @@ class Uplink:
         if self._carrier is not None:
             self._carrier.wake()
 
-    def _refused(self, stream: str, code: int) -> None:
-        """Report, once, that the broker refuses what it is sent."""
+    def _refused(self, topic: str, code: int) -> None:
+        """Report, once, that the broker refuses what it is sent. Mosquitto hangs up after it, so it is kept apart."""
         what = "agent.no-subscriber" if code == NO_MATCHING_SUBSCRIBERS else "agent.publish-refused"
-        self._trouble(AgentError(what, address=self._endpoint.address, stream=stream, reason=f"0x{code:02X}"))
+        error = BrokerRefused(what, address=self._endpoint.address, topic=topic, reason=f"0x{code:02X}")
+        if self._health.refusal is None:
+            _log.error("publish-refused", uplink=self._carriage.name, error=error)
+        self._health.refusal = (error.code, error.fields)
 
     def _connected(self) -> None:
         self._health.connected = True
@@ -137,11 +155,8 @@ class Uplink:
         _log.info("uplink-connected", uplink=self._carriage.name, address=self._endpoint.address)
 
     def _disconnected(self, error: BrokerDown | BrokerRefused) -> None:
+        """Log why when it begins, and keep it for `status`."""
         self._health.connected = False
-        self._trouble(error)
-
-    def _trouble(self, error: AgentError) -> None:
-        """Log a trouble when it begins, and keep it for `status`; the next success ends it."""
         if self._health.error is None or self._health.error[0] != error.code:
             level = _log.error if isinstance(error, BrokerRefused) else _log.warning
             level("uplink-trouble", uplink=self._carriage.name, error=error)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from rig import LAYOUT, Bench, Platform, numbers_in, until
+from rig import LAYOUT, SIDE_GROUP, Bench, Platform, numbers_in, until
 
 from agent.broker import Message, connect
 from agent.carrier import Carriage
@@ -97,13 +97,13 @@ async def test_a_block_nobody_is_subscribed_to_stays_pending(tmp_path: Path, pla
     """Reason code 0x10 is no success: the block is sent again until somebody gets it."""
     async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform) as health:
         await bench.sealed(1)
-        await until(lambda: health.error is not None and health.error[0] == "agent.no-subscriber")
+        await until(lambda: health.refusal is not None and health.refusal[0] == "agent.no-subscriber")
         assert health.pending["main"] > 0
         assert not health.acknowledged
         async with listening(platform, f"{ROOT}/block/#") as messages:
             await until(lambda: health.pending == {"main": 0})
             assert arrived(messages, bench) == [1]
-            assert health.error is None
+            assert health.refusal is None
 
 
 async def test_a_refused_block_stays_pending_and_raises_an_alarm(tmp_path: Path, platform: Platform) -> None:
@@ -116,7 +116,7 @@ async def test_a_refused_block_stays_pending_and_raises_an_alarm(tmp_path: Path,
     async with listening(platform, f"{ROOT}/block/#") as messages:
         async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform) as health:
             await bench.sealed(1)
-            await until(lambda: health.error is not None and health.error[0] == "agent.publish-refused")
+            await until(lambda: health.refusal is not None and health.refusal[0] == "agent.publish-refused")
             assert health.pending["main"] > 0
             await platform.broker.kill()
             acl.write_text(f"user platform\ntopic read #\nuser station-1\ntopic write {ROOT}/#\n")
@@ -150,8 +150,6 @@ async def test_a_platform_gets_no_byte_of_a_stream_it_is_not_given(tmp_path: Pat
     """Neither blocks nor layouts nor the state of the other stream's devices."""
     async with listening(platform, "#") as messages:
         async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform) as health:
-            from rig import SIDE_GROUP  # noqa: PLC0415
-
             await bench.sealed(1)
             await bench.sealed(7, group=SIDE_GROUP)
             await until(lambda: health.pending == {"main": 0})
