@@ -122,6 +122,7 @@ class Tables:
 
 
 def take_lock(path: Path) -> int:
+    """Own the file: give the descriptor that holds the lock. Raises BufferLocked or BufferUnreadable."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -160,6 +161,7 @@ def _judge(path: Path, version: int, application: int) -> None:
 
 
 def connect(path: Path, page_size: int) -> sqlite3.Connection:
+    """Open for writing, making or migrating what is needed. Raises BufferNewer or BufferUnreadable."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
     try:
         _judge(path, *_marks(connection))
