@@ -25,7 +25,18 @@ def write_events(events: Sequence[Event]) -> list[object]:
     """Give the section. Raises ValueError for what the format cannot carry."""
     if any(len(event.id) != ID_BYTES or len(event.type) > MAX_TYPE for event in events):
         raise ValueError("an event's id is not 8 bytes, or its type too long")
+    for event in events:
+        _check([value for _, value in event.data])
     return [[event.type, event.t_boot_ns, event.id, list(chain.from_iterable(event.data))] for event in events]
+
+
+def _check(value: object) -> None:
+    """Refuse what CBOR would need a tag for, or what is not plain."""
+    if isinstance(value, list | tuple):
+        for member in value:
+            _check(member)
+    elif type(value) not in _PLAIN or (isinstance(value, int) and not -(1 << 64) <= value < 1 << 64):
+        raise ValueError(f"an event cannot carry {type(value).__name__} {str(value)[:40]}")
 
 
 def read_events(section: object) -> tuple[Event, ...]:

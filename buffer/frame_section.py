@@ -37,22 +37,15 @@ def write_frames(lanes: LaneWriter, groups: Groups, layouts: Sequence[Layout]) -
     tick = tick_of(times + spans)
     write_times(lanes, times, tick)
     write_times(lanes, spans, tick)
-    texts: dict[int, object] = {}
-    marks: dict[int, object] = {}
-    for group, (index, members) in enumerate(groups):
-        _write_group(lanes, layouts[index], members, group, texts, marks)
+    sparse = [_write_group(lanes, layouts[index], members) for index, members in groups]
+    texts = {group: runs for group, (runs, _) in enumerate(sparse) if runs}
+    marks = {group: found for group, (_, found) in enumerate(sparse) if found}
     counts = list(chain.from_iterable((index, len(members)) for index, members in groups))
     return [tick, counts, texts, marks]
 
 
-def _write_group(
-    lanes: LaneWriter,
-    layout: Layout,
-    frames: Sequence[Frame],
-    group: int,
-    texts: dict[int, object],
-    marks: dict[int, object],
-) -> None:
+def _write_group(lanes: LaneWriter, layout: Layout, frames: Sequence[Frame]) -> tuple[list[list[object]], list[object]]:
+    """Write the lanes of a group; give the runs of its text columns and its marks."""
     rows = [frame.values for frame in frames]
     absent = False
     try:
@@ -62,10 +55,8 @@ def _write_group(
         if not absent:
             raise
         runs = write_rows(lanes, layout, _filled(rows, layout))
-    if runs:
-        texts[group] = runs
-    if absent or any(frame.statuses is not None for frame in frames):
-        marks[group] = encode_marks(frames, len(layout.columns), absent)
+    marked = absent or any(frame.statuses is not None for frame in frames)
+    return runs, encode_marks(frames, len(layout.columns), absent) if marked else []
 
 
 def _filled(rows: Iterable[tuple[Value, ...]], layout: Layout) -> list[tuple[Value, ...]]:

@@ -5,8 +5,9 @@ What is always true here:
 - `PRAGMA application_id` marks the file as ours, `PRAGMA user_version` counts the migrations it has had. A migration is
   never edited once released; a file with more of them than we know is refused and not touched.
 - Each migration and its number are committed together.
-- `block.id` is `stream number << 40 | position`: the rowid itself, so that there is no second index to write, and the
-  blocks of one stream lie side by side in order. Positions of a stream begin at 1 and have no gaps.
+- Each stream has a table of blocks of its own, `block_NUMBER`, keyed by position as the rowid: appending goes to the
+  end of a tree, there is no second index to write, and the blocks of a stream lie side by side in order. Positions
+  begin at 1 and have no gaps.
 - `stream.evicted` and `stream.damaged` count what of a stream is no longer held; what was sealed is its last position.
 
 sqlite-utils makes the schema; it is imported only where there is something to migrate, because it draws a command-line
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x54724269
 """`TrBi`, in the header of the file."""
-
-POSITION_BITS = 40
 
 
 def migrate(connection: sqlite3.Connection, found: int) -> None:
@@ -45,6 +44,15 @@ def migrate(connection: sqlite3.Connection, found: int) -> None:
             raise
 
 
+def add_stream(connection: sqlite3.Connection, name: str) -> int:
+    """Give a new stream its number and its table, inside the caller's transaction."""
+    number = connection.execute("INSERT INTO stream (name) VALUES (?) RETURNING number", (name,)).fetchone()[0]
+    connection.execute(
+        f"CREATE TABLE block_{number:d} (position INTEGER PRIMARY KEY, envelope BLOB NOT NULL, payload BLOB) STRICT"
+    )
+    return int(number)
+
+
 def _first(database: "Database") -> None:
     database["stream"].create(
         {"number": int, "name": str, "evicted": int, "damaged": int},
@@ -52,9 +60,6 @@ def _first(database: "Database") -> None:
         not_null={"name", "evicted", "damaged"},
         defaults={"evicted": 0, "damaged": 0},
         strict=True,
-    )
-    database["block"].create(
-        {"id": int, "envelope": bytes, "payload": bytes}, pk="id", not_null={"envelope"}, strict=True
     )
     database["layout"].create({"id": bytes, "encoded": bytes}, pk="id", not_null={"encoded"}, strict=True)
     database["catalogue"].create({"digest": bytes, "encoded": bytes}, pk="digest", not_null={"encoded"}, strict=True)

@@ -14,8 +14,8 @@ What is always true here:
 The recorder enters, in the thread that owns the store.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -24,20 +24,17 @@ from buffer.block import (
     KIND_DATA,
     KIND_DEFINITIONS,
     MAX_ENVELOPE,
-    MAX_PAYLOAD,
-    MAX_RAW,
     Block,
     ClockQuality,
     Header,
     Totals,
-    compress,
     sign_header,
 )
-from buffer.columnar import Definitions, Payload, encode_with_cuts
+from buffer.columnar import Definitions, Payload
 from buffer.frame import Change, Event, Frame, Layout
 from buffer.keys import Signer
 from buffer.layout import catalogue_digest, encode_catalogue, encode_layout, layout_id
-from buffer.split import divide, entries
+from buffer.pack import Packer, Piece
 
 WIRE_OVERHEAD = MAX_ENVELOPE + 16
 """What a block on the wire is at most larger than its payload."""
@@ -115,13 +112,6 @@ class Sealed:
     """Readings that could not be encoded."""
 
 
-class _Packed(NamedTuple):
-    payload: Payload
-    codec: int
-    stored: bytes
-    raw_length: int
-
-
 @dataclass(frozen=True, slots=True)
 class Sealer:
     """Seals for one gateway, with one key, in one epoch. `max_block` is bytes on the wire."""
@@ -143,138 +133,93 @@ class Sealer:
         volatile: bool = False,
     ) -> Sealed:
         """Seal a batch; an empty one gives an empty block. Every layout of the batch must be in the catalogue."""
-        definitions = self._definitions(head, catalogue)
-        pieces = [Payload(definitions=part) for part in definitions]
-        data = _payload(batch, catalogue)
-        if batch or not pieces:
-            pieces.append(data)
+        encoded = encode_catalogue(tuple(map(layout_id, catalogue)))
+        digest = catalogue_digest(encoded)
+        known = head is not None and head.catalogue == digest
+        definitions = None if known else Definitions(tuple(map(encode_layout, catalogue)), encoded)
+        packer = Packer(catalogue, self._room, moment.boot_ns, self.epoch + moment.boot_ns.to_bytes(8, "big"))
+        payloads = [] if definitions is None else _definition_payloads(definitions, self._room)
+        if batch or not payloads:
+            payloads.append(_data_payload(batch, catalogue))
         if self.opening is not None and (head is None or head.epoch != self.epoch):
             start = _start(self.opening, head, moment)
-            pieces[0] = Payload(pieces[0].frames, pieces[0].changes, (start, *pieces[0].events), pieces[0].definitions)
-        refused = _Refused(catalogue, moment, self.epoch)
-        packed = [part for piece in pieces for part in self._pack(piece, catalogue, refused)]
-        packed += self._pack(Payload(events=tuple(refused.events)), catalogue, refused) if refused.events else []
-        missed = Totals(0, batch.ticks_missed, batch.readings_dropped + refused.readings)
-        digest = catalogue_digest(_encoded(catalogue))
-        blocks, after = self._chain(stream, head, packed, catalogue, digest, missed, moment, volatile)
+            payloads[0] = replace(payloads[0], events=(start, *payloads[0].events))
+        pieces = [piece for payload in payloads for piece in packer.pack(payload)]
+        pieces += packer.pack(Payload(events=tuple(packer.refused))) if packer.refused else []
+        missed = Totals(0, batch.ticks_missed, batch.readings_dropped + packer.dropped)
+        chain = _Chain(self, stream, head, moment, catalogue=digest, flags=FLAG_VOLATILE if volatile else 0)
+        blocks = tuple(
+            chain.follow(piece, piece.payload.count_readings(catalogue), missed if at == 0 else Totals())
+            for at, piece in enumerate(pieces)
+        )
         prev = None if head is None else head.digest
-        return Sealed(stream, prev, blocks, after, _merged(definitions), refused.readings)
-
-    def _definitions(self, head: Head | None, catalogue: tuple[Layout, ...]) -> list[Definitions]:
-        encoded = _encoded(catalogue)
-        if head is not None and head.catalogue == catalogue_digest(encoded):
-            return []
-        parts: list[list[bytes]] = [[]]
-        for layout in catalogue:
-            part = encode_layout(layout)
-            if parts[-1] and sum(map(len, parts[-1])) + len(part) > self._room:
-                parts.append([])
-            parts[-1].append(part)
-        last = len(parts) - 1
-        return [Definitions(tuple(part), encoded if at == last else b"") for at, part in enumerate(parts)]
+        return Sealed(stream, prev, blocks, chain.head, definitions, packer.dropped)
 
     @property
     def _room(self) -> int:
         """Bytes that the payload of a block may have."""
-        return min(self.max_block - WIRE_OVERHEAD, MAX_PAYLOAD)
-
-    def _pack(self, payload: Payload, catalogue: Sequence[Layout], refused: "_Refused") -> list[_Packed]:
-        """Encode and compress; divide what is too large, and leave out what cannot be encoded."""
-        count = entries(payload)
-        try:
-            raw, cuts = encode_with_cuts(payload, catalogue)
-        except ValueError as error:
-            if not count:
-                raise
-            if count == 1:
-                return self._refuse(payload, catalogue, refused, str(error))
-            return self._divide(payload, 2, catalogue, refused)
-        codec, stored = compress(raw, cuts)
-        if count > 1 and (len(stored) > self._room or len(raw) > MAX_RAW):
-            parts = max(len(stored) * 10 // (self._room * 9), len(raw) // MAX_RAW) + 1
-            return self._divide(payload, max(2, parts), catalogue, refused)
-        if len(stored) > MAX_PAYLOAD or len(raw) > MAX_RAW:
-            return self._refuse(payload, catalogue, refused, "too large")
-        return [_Packed(payload, codec, stored, len(raw))]
-
-    def _divide(self, payload: Payload, parts: int, catalogue: Sequence[Layout], refused: "_Refused") -> list[_Packed]:
-        return [packed for part in divide(payload, parts) for packed in self._pack(part, catalogue, refused)]
-
-    def _refuse(self, payload: Payload, catalogue: Sequence[Layout], refused: "_Refused", reason: str) -> list[_Packed]:
-        refused.add(payload, reason)
-        rest = Payload(events=payload.events, definitions=payload.definitions)
-        return self._pack(rest, catalogue, refused) if rest.events or rest.definitions else []
-
-    def _chain(
-        self,
-        stream: str,
-        head: Head | None,
-        packed: Sequence[_Packed],
-        catalogue: Sequence[Layout],
-        digest: bytes,
-        missed: Totals,
-        moment: Moment,
-        volatile: bool,
-    ) -> tuple[tuple[Block, ...], Head]:
-        seq, prev, totals = (0, None, Totals()) if head is None else (head.seq, head.digest, head.totals)
-        blocks = []
-        for piece in packed:
-            readings = piece.payload.count_readings(catalogue)
-            totals = Totals(
-                totals.readings + readings,
-                totals.ticks_missed + missed.ticks_missed,
-                totals.readings_dropped + missed.readings_dropped,
-            )
-            missed = Totals()
-            seq += 1
-            header = Header(
-                gateway=self.gateway,
-                stream=stream,
-                epoch=self.epoch,
-                seq=seq,
-                prev=prev,
-                kind=KIND_DATA if piece.payload.definitions is None else KIND_DEFINITIONS,
-                flags=FLAG_VOLATILE if volatile else 0,
-                payload_digest=sha256(piece.stored).digest(),
-                payload_length=len(piece.stored),
-                raw_length=piece.raw_length,
-                codec=piece.codec,
-                boot_id=moment.boot_id,
-                boot_ns=moment.boot_ns,
-                wall_ns=moment.wall_ns,
-                clock=moment.clock,
-                interval=_interval(piece.payload),
-                frames=piece.payload.count_frames(),
-                readings=readings,
-                totals=totals,
-                catalogue=digest,
-            )
-            blocks.append(Block(sign_header(header, self.signer), piece.stored))
-            prev = blocks[-1].digest
-        assert prev is not None
-        return tuple(blocks), Head(self.epoch, seq, prev, totals, digest)
+        return self.max_block - WIRE_OVERHEAD
 
 
-class _Refused:
-    """What could not be encoded while sealing one batch."""
+class _Chain:
+    """The end of a stream while blocks are added to it."""
 
-    def __init__(self, catalogue: Sequence[Layout], moment: Moment, epoch: bytes) -> None:
-        self.events: list[Event] = []
-        self.readings = 0
-        self._catalogue = catalogue
+    def __init__(
+        self, sealer: Sealer, stream: str, head: Head | None, moment: Moment, *, catalogue: bytes, flags: int
+    ) -> None:
+        self._sealer = sealer
+        self._stream = stream
         self._moment = moment
-        self._epoch = epoch
+        self._flags = flags
+        self._prev = None if head is None else head.digest
+        self._seq = 0 if head is None else head.seq
+        self._totals = Totals() if head is None else head.totals
+        self._catalogue = catalogue
 
-    def add(self, payload: Payload, reason: str) -> None:
-        """Count a payload of one entry, and say of which device it was and why."""
-        index = (payload.frames or payload.changes)[0][0]
-        self.readings += payload.count_readings(self._catalogue)
-        seed = b"%b%d-%d" % (self._epoch, self._moment.boot_ns, len(self.events))
-        data = (("link", self._catalogue[index].link), ("device", self._catalogue[index].device), ("reason", reason))
-        self.events.append(Event("refused", self._moment.boot_ns, sha256(seed).digest()[:8], data))
+    @property
+    def head(self) -> Head:
+        """The last block added. There must be one."""
+        assert self._prev is not None
+        return Head(self._sealer.epoch, self._seq, self._prev, self._totals, self._catalogue)
+
+    def follow(self, piece: Piece, readings: int, missed: Totals) -> Block:
+        """Sign a piece as the successor of the last block."""
+        self._seq += 1
+        self._totals = Totals(
+            self._totals.readings + readings,
+            self._totals.ticks_missed + missed.ticks_missed,
+            self._totals.readings_dropped + missed.readings_dropped,
+        )
+        block = Block(sign_header(self._header(piece, readings), self._sealer.signer), piece.stored)
+        self._prev = block.digest
+        return block
+
+    def _header(self, piece: Piece, readings: int) -> Header:
+        return Header(
+            gateway=self._sealer.gateway,
+            stream=self._stream,
+            epoch=self._sealer.epoch,
+            seq=self._seq,
+            prev=self._prev,
+            kind=KIND_DATA if piece.payload.definitions is None else KIND_DEFINITIONS,
+            flags=self._flags,
+            payload_digest=sha256(piece.stored).digest(),
+            payload_length=len(piece.stored),
+            raw_length=piece.raw_length,
+            codec=piece.codec,
+            boot_id=self._moment.boot_id,
+            boot_ns=self._moment.boot_ns,
+            wall_ns=self._moment.wall_ns,
+            clock=self._moment.clock,
+            interval=_interval(piece.payload),
+            frames=piece.payload.count_frames(),
+            readings=readings,
+            totals=self._totals,
+            catalogue=self._catalogue,
+        )
 
 
-def _payload(batch: Batch, catalogue: tuple[Layout, ...]) -> Payload:
+def _data_payload(batch: Batch, catalogue: tuple[Layout, ...]) -> Payload:
     places = {layout: place for place, layout in enumerate(catalogue)}
     return Payload(
         frames=tuple(sorted((places[layout], tuple(frames)) for layout, frames in batch.frames.items() if frames)),
@@ -283,14 +228,19 @@ def _payload(batch: Batch, catalogue: tuple[Layout, ...]) -> Payload:
     )
 
 
-def _encoded(catalogue: tuple[Layout, ...]) -> bytes:
-    return encode_catalogue(tuple(map(layout_id, catalogue)))
-
-
-def _merged(parts: Sequence[Definitions]) -> Definitions | None:
-    return (
-        Definitions(tuple(layout for part in parts for layout in part.layouts), parts[-1].catalogue) if parts else None
-    )
+def _definition_payloads(definitions: Definitions, room: int) -> list[Payload]:
+    """Spread layouts over as many blocks as they need; the catalogue stands in the last."""
+    parts: list[list[bytes]] = [[]]
+    size = 0
+    for layout in definitions.layouts:
+        size += len(layout)
+        if parts[-1] and size > room:
+            parts.append([])
+            size = len(layout)
+        parts[-1].append(layout)
+    found = [Payload(definitions=Definitions(tuple(part))) for part in parts]
+    found[-1] = Payload(definitions=Definitions(tuple(parts[-1]), definitions.catalogue))
+    return found
 
 
 def _start(opening: Opening, head: Head | None, moment: Moment) -> Event:

@@ -2,12 +2,15 @@
 
 What is always true here:
 
-- An *entry* is one frame or one change. The parts together hold every entry once; within a group they keep their order.
-- Events and definitions stay with the first part. Every part has an entry.
+- An *entry* is one frame, one change or one event. The parts together hold every entry once; within a group, and among
+  the events, they keep their order. The first event and the definitions are in the first part. Each part has an entry.
 
-The sealer enters.
+The packer enters.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import TypeVar
 
 from buffer.columnar import Payload
@@ -17,20 +20,24 @@ Groups = tuple[tuple[int, tuple[T, ...]], ...]
 
 
 def entries(payload: Payload) -> int:
-    """Count frames and changes."""
-    return payload.count_frames() + sum(len(changes) for _, changes in payload.changes)
+    """Count frames, changes and events."""
+    return payload.count_frames() + sum(len(changes) for _, changes in payload.changes) + len(payload.events)
 
 
 def divide(payload: Payload, parts: int) -> list[Payload]:
     """Divide into at most `parts` payloads (at least 2) of about equally many entries. There must be two entries."""
     slices = [
-        Payload(frames=_slice(payload.frames, part, parts), changes=_slice(payload.changes, part, parts))
+        Payload(
+            frames=_slice(payload.frames, part, parts),
+            changes=_slice(payload.changes, part, parts),
+            events=_part(payload.events, part, parts),
+        )
         for part in range(parts)
     ]
     found = [part for part in slices if entries(part)]
     if len(found) < 2:
-        found = _divide_groups(payload)
-    return [Payload(found[0].frames, found[0].changes, payload.events, payload.definitions), *found[1:]]
+        found = _halves(payload)
+    return [replace(found[0], definitions=payload.definitions), *found[1:]]
 
 
 def _slice(groups: Groups[T], part: int, parts: int) -> Groups[T]:
@@ -40,15 +47,25 @@ def _slice(groups: Groups[T], part: int, parts: int) -> Groups[T]:
 
 
 def _part(members: tuple[T, ...], part: int, parts: int) -> tuple[T, ...]:
+    """Give one of `parts` slices; what is fewer than the parts is in the first ones."""
     count = len(members)
-    return members[part * count // parts : (part + 1) * count // parts]
+    return members[-(-part * count // parts) : -(-(part + 1) * count // parts)]
 
 
-def _divide_groups(payload: Payload) -> list[Payload]:
-    """Divide where every group has a single entry: half of the groups each."""
-    half = (len(payload.frames) + len(payload.changes)) // 2
-    rest = max(0, half - len(payload.frames))
-    return [
-        Payload(frames=payload.frames[:half], changes=payload.changes[:rest]),
-        Payload(frames=payload.frames[half:], changes=payload.changes[rest:]),
+def _halves(payload: Payload) -> list[Payload]:
+    """Divide where every group has a single entry: half of the entries each."""
+    singles = [
+        *(Payload(events=(event,)) for event in payload.events),
+        *(Payload(frames=(group,)) for group in payload.frames),
+        *(Payload(changes=(group,)) for group in payload.changes),
     ]
+    middle = len(singles) // 2
+    return [_together(singles[:middle]), _together(singles[middle:])]
+
+
+def _together(payloads: Sequence[Payload]) -> Payload:
+    return Payload(
+        frames=tuple(chain.from_iterable(payload.frames for payload in payloads)),
+        changes=tuple(chain.from_iterable(payload.changes for payload in payloads)),
+        events=tuple(chain.from_iterable(payload.events for payload in payloads)),
+    )
