@@ -1,13 +1,17 @@
 """What goes into a payload comes out of it, and nothing malformed comes out of anything."""
 
 import math
+import random
 import struct
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buffer.columnar import Definitions, Payload, decode_payload, encode_payload
-from buffer.frame import Change, Column, Event, Frame, Layout
+from buffer.cbor import dumps, loads
+from buffer.columnar import MAX_READINGS, Definitions, Payload, decode_payload, encode_payload, encode_with_cuts
+from buffer.errors import BlockInvalid
+from buffer.frame import Change, Column, Event, Frame, Layout, fault_frame
 from buffer.layout import KINDS
 
 INTEGERS = {f"{sign}int{bits}": (bits, not sign) for sign in ("", "u") for bits in (8, 16, 32, 64)}
