@@ -20,7 +20,7 @@ from agent import control, supervise
 from agent.broker import Endpoint, split_url
 from agent.carrier import Carriage
 from agent.clock import SystemClock
-from agent.errors import AgentError
+from agent.errors import DirectoryRefused
 from agent.formats import FORMATS
 from agent.health import DeviceHealth, Health, LinkHealth, UplinkHealth
 from agent.identity import hardware_hash, version
@@ -47,7 +47,7 @@ class App:
     """One station, from its settings."""
 
     def __init__(self, settings: Settings, clock: SystemClock) -> None:
-        """Compose the house; makes the device key on the first start. Raises KeyRefused or AgentError."""
+        """Compose the house; makes the device key on the first start. Raises KeyRefused or DirectoryRefused."""
         self._config = settings.loaded.config
         self._digest = settings.loaded.digest
         self._drivers = tuple(settings.drivers.values())
@@ -170,7 +170,7 @@ def _make_directory(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AgentError("agent.directory-refused", directory=path, reason=error.strerror) from error
+        raise DirectoryRefused("agent.directory-refused", directory=path, reason=error.strerror) from error
 
 
 def _event_id() -> bytes:

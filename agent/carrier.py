@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from agent.broker import Message, Session
+from agent.broker import NO_MATCHING_SUBSCRIBERS, Message, Session
 from agent.formats import Format
 from agent.health import UplinkHealth
 from agent.keeper import Kept
@@ -23,6 +23,8 @@ from agent.lanes import Lanes
 from agent.recorder import Recorder
 
 REFUSED_PAUSES_S = (2.0, 5.0, 15.0, 60.0)
+UNHEARD_PAUSES_S = (2.0, 5.0)
+"""Nobody is subscribed yet: whoever comes should not wait long."""
 READ_BLOCKS = 32
 READ_BYTES = 512_000
 
@@ -157,6 +159,7 @@ class Carrier:
     def _hold(self, topic: str, refusals: Sequence[int]) -> None:
         if not refusals or self._hold_s:
             return
-        self._hold_s = REFUSED_PAUSES_S[min(self._refusals, len(REFUSED_PAUSES_S) - 1)]
+        pauses_s = UNHEARD_PAUSES_S if refusals[0] == NO_MATCHING_SUBSCRIBERS else REFUSED_PAUSES_S
+        self._hold_s = pauses_s[min(self._refusals, len(pauses_s) - 1)]
         self._refusals += 1
         self._answers.refused(topic, refusals[0])

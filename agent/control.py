@@ -73,8 +73,10 @@ def _bound(path: Path) -> Iterator[socket.socket]:
     with _address(path) as address, socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         path.chmod(0o660)
-        yield listening
-    path.unlink(missing_ok=True)
+        try:
+            yield listening
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -55,6 +55,12 @@ class NotRunning(AgentError):
     """The service does not answer on its control socket."""
 
 
+class DirectoryRefused(AgentError):
+    """The directory of the buffer cannot be made."""
+
+    exit = Exit.BUFFER
+
+
 class PortBusy(AgentError):
     """A port that the command was told to use is taken."""
 

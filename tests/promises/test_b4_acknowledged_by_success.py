@@ -25,6 +25,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again soon."""
     monkeypatch.setattr("agent.uplink.LONGEST_PAUSE_S", 0.2)
     monkeypatch.setattr("agent.carrier.REFUSED_PAUSES_S", (0.1,))
+    monkeypatch.setattr("agent.carrier.UNHEARD_PAUSES_S", (0.1,))
 
 
 @asynccontextmanager

@@ -1,0 +1,286 @@
+"""`trambien run` as its users meet it: a process that starts, answers, refuses, and leaves."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rig import Platform, until
+
+from agent import control
+from agent.demo.brokers import Mosquitto
+from agent.demo.certificates import Authority
+from agent.errors import Exit
+from buffer.keys import known_public, load_or_create
+from buffer.store import Reader
+from buffer.verify import Verifier
+from drivers.simulated.modbus_tcp import ModbusTcpInstrument
+from drivers.simulated.replay import read_recording
+
+DATA = Path(__file__).parents[1] / "data"
+
+SIMULATED = """
+gateway: {{id: station-1, language: en}}
+buffer: {{path: {buffer}, seal_every: 200ms}}
+{uplinks}
+links:
+  waves:
+    driver: simulated
+    devices:
+      tank: {{every: 100ms, points: {{level: {{wave: sine}}}}}}
+"""
+
+
+class Running:
+    """A service in a process of its own."""
+
+    def __init__(self, config: Path, *options: str) -> None:
+        self.socket = control.socket_path(config.with_name("data") / "buffer.db")
+        self.process = subprocess.Popen(
+            [sys.executable, *options, "-m", "agent", "run", "-c", str(config)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def status(self, seconds: float = 15) -> dict:
+        """Give its state as soon as it answers."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return control.ask(self.socket, "status")
+            except control.NotRunning:
+                assert time.monotonic() < deadline
+                assert self.process.poll() is None, self.process.stderr.read()
+                time.sleep(0.05)
+
+    def leave(self) -> str:
+        """Ask it to leave; give what it logged."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.communicate(timeout=10)[1]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Write a configuration with one simulated device and no uplink."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(SIMULATED.format(buffer="data/buffer.db", uplinks=""))
+    return path
+
+
+@pytest.fixture
+def running(config: Path) -> Iterator[Running]:
+    """Give a running service."""
+    service = Running(config)
+    service.status()
+    yield service
+    service.process.kill()
+    service.process.wait()
+    service.process.stderr.close()
+
+
+def run(config: Path) -> subprocess.CompletedProcess[str]:
+    """Run a service that is expected to end by itself."""
+    command = [sys.executable, "-m", "agent", "run", "-c", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+
+
+def assert_told(ended: subprocess.CompletedProcess[str], code: Exit, *words: str) -> None:
+    """One clear line, how to mend it, the exit code, no traceback."""
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "→" in ended.stderr
+    for word in words:
+        assert word in ended.stderr
+
+
+def test_sigterm_seals_and_leaves_within_five_seconds(running: Running, config: Path) -> None:
+    """Exit 0, the last readings are on the disk, and the last event says why."""
+    time.sleep(0.5)
+    began = time.monotonic()
+    log = running.leave()
+    assert time.monotonic() - began < 5
+    assert running.process.returncode == 0, log
+    buffer = config.with_name("data") / "buffer.db"
+    verifier = Verifier(known_public(buffer.with_name("device.key")))
+    with Reader(buffer) as reader:
+        for _, block in reader.blocks("main"):
+            verifier.feed(block.envelope, block.payload)
+    report = verifier.report()
+    assert report.verdict == "complete"
+    assert report.readings >= 5
+    assert not running.socket.exists()
+
+
+def test_a_second_run_on_the_same_buffer_exits_clearly(running: Running, config: Path) -> None:
+    """The first one is not disturbed."""
+    assert_told(run(config), Exit.BUSY, "buffer.db")
+    assert running.status()["streams"]["main"]["sealed"] > 0
+
+
+def test_the_service_imports_no_terminal_library_and_only_the_drivers_that_are_named(config: Path) -> None:
+    """What is not imported costs no memory. The second start, as the first one makes the schema."""
+    first = Running(config)
+    first.status()
+    first.leave()
+    service = Running(config, "-X", "importtime")
+    service.status()
+    time.sleep(0.5)
+    imported = {line.rsplit("|", 1)[-1].strip() for line in service.leave().splitlines() if "|" in line}
+    assert "drivers.simulated.settings" in imported
+    assert not imported & {
+        "typer",
+        "click",
+        "rich",
+        "textual",
+        "sqlite_utils",
+        "pymodbus",
+        "asyncua",
+        "serial",
+        "numpy",
+    }
+
+
+def test_faults_of_the_configuration_are_told_and_exit_78(config: Path) -> None:
+    """An unknown key is named with its place."""
+    config.write_text(config.read_text().replace("seal_every", "seal_evry"))
+    assert_told(run(config), Exit.CONFIG, "gateway.yaml:3:", "seal_evry", "seal_every")
+
+
+def test_a_missing_configuration_is_told(tmp_path: Path) -> None:
+    """The first thing that goes wrong on a new machine."""
+    assert_told(run(tmp_path / "none.yaml"), Exit.CONFIG, "none.yaml")
+
+
+def test_a_key_that_others_may_read_is_refused(config: Path) -> None:
+    """77, the path and the cure; the key stays what it is."""
+    first = Running(config)
+    first.status()
+    first.leave()
+    key = config.with_name("data") / "device.key"
+    before = key.read_bytes()
+    key.chmod(0o644)
+    assert_told(run(config), Exit.PERMISSION, str(key), "chmod")
+    assert key.read_bytes() == before
+
+
+def test_an_unreadable_buffer_is_refused_and_not_touched(config: Path) -> None:
+    """74; whatever it is, it may be evidence."""
+    buffer = config.with_name("data") / "buffer.db"
+    buffer.parent.mkdir()
+    buffer.write_bytes(b"this is no database" * 100)
+    assert_told(run(config), Exit.BUFFER, str(buffer))
+    assert buffer.read_bytes() == b"this is no database" * 100
+
+
+def test_a_buffer_of_a_newer_schema_is_refused_and_not_touched(config: Path) -> None:
+    """74; an older program never writes into it."""
+    first = Running(config)
+    first.status()
+    first.leave()
+    buffer = config.with_name("data") / "buffer.db"
+    with sqlite3.connect(buffer) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    before = buffer.read_bytes()
+    assert_told(run(config), Exit.BUFFER, "99")
+    assert buffer.read_bytes() == before
+
+
+def test_a_buffer_directory_that_cannot_be_made_is_told(config: Path) -> None:
+    """A file stands where the directory should be."""
+    config.with_name("data").write_text("in the way")
+    assert_told(run(config), Exit.BUFFER, "data")
+
+
+def test_a_wrong_authority_is_named_and_loses_nothing(tmp_path: Path) -> None:
+    """The service goes on reading; status says what is wrong and the readings wait."""
+    stranger = Authority(tmp_path / "tls", "another authority")
+    pair = stranger.issue("station-1")
+    ours = Authority(tmp_path / "platform")
+    platform = asyncio.run(_refusing(tmp_path, ours, stranger.ca, pair.cert, pair.key))
+    uplink = platform["uplinks"]["province"]
+    assert uplink["error"]["code"] == "agent.tls-refused"
+    assert uplink["pending"]["main"] == platform["streams"]["main"]["sealed"] > 0
+
+
+async def _refusing(tmp_path: Path, authority: Authority, ca: Path, cert: Path, key: Path) -> dict:
+    broker = Mosquitto(tmp_path / "platform", authority, None)
+    await broker.start()
+    config = tmp_path / "gateway.yaml"
+    tls = f"tls: {{ca: {ca}, cert: {cert}, key: {key}}}"
+    uplinks = f"uplinks: {{province: {{url: 'mqtts://localhost:{broker.port}', {tls}}}}}"
+    config.write_text(SIMULATED.format(buffer="data/buffer.db", uplinks=uplinks))
+    service = Running(config)
+    try:
+        await until(lambda: bool(service.status()["uplinks"]["province"]["error"]))
+        return service.status()
+    finally:
+        service.leave()
+        await broker.kill()
+
+
+def test_systemd_is_told_when_it_is_ready_alive_and_stopping(config: Path, tmp_path: Path) -> None:
+    """READY, WATCHDOG and STOPPING arrive at the notification socket (sd_notify(3))."""
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(10)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "1000000"}
+        command = [sys.executable, "-m", "agent", "run", "-c", str(config)]
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        told = [manager.recv(100).decode() for _ in range(3)]
+        process.terminate()
+        while told[-1] != "STOPPING=1":
+            told.append(manager.recv(100).decode())
+        assert process.wait(10) == 0
+    assert told[0] == "READY=1"
+    assert "WATCHDOG=1" in told[1:3]
+
+
+async def test_an_instrument_is_read_and_the_platform_can_prove_it(tmp_path: Path, platform: Platform) -> None:
+    """The whole way on real protocols: Modbus TCP, SQLite, MQTT over mutual TLS, and a proof from the live topic."""
+    instrument = ModbusTcpInstrument(read_recording(DATA / "wwtp.csv"))
+    await instrument.start()
+    pair = platform.authority.issue("station-1")
+    config = tmp_path / "gateway.yaml"
+    document = {
+        "gateway": {"id": "station-1"},
+        "uplinks": {
+            "province": {
+                "url": f"mqtts://localhost:{platform.broker.port}",
+                "tls": {"ca": str(platform.authority.ca), "cert": str(pair.cert), "key": str(pair.key)},
+            }
+        },
+        "buffer": {"path": "data/buffer.db", "seal_every": "200ms"},
+        "links": {"bus": instrument.link("plant", "100ms")},
+    }
+    config.write_text(json.dumps(document))
+    (tmp_path / "data").mkdir()
+    load_or_create(tmp_path / "data" / "device.key")
+    reader = platform.authority.issue("auditor")
+    verify = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "agent", "verify", f"mqtts://localhost:{platform.broker.port}/trambien/v1/station-1"),
+        *("--trust", str(tmp_path / "data" / "device.key.pub"), "--ca", str(platform.authority.ca)),
+        *("--cert", str(reader.cert), "--key", str(reader.key), "--seconds", "6", "--json"),
+        stdout=subprocess.PIPE,
+    )
+    await asyncio.sleep(1.5)
+    service = Running(config)
+    await asyncio.to_thread(service.status)
+    printed, _ = await verify.communicate()
+    await asyncio.to_thread(service.leave)
+    await instrument.stop()
+    assert verify.returncode == Exit.OK
+    report = json.loads(printed)
+    assert report["verdict"] == "complete"
+    assert report["blocks"] >= 10
+    assert report["readings"] >= 100
+    assert len(instrument.served) >= 30
