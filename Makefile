@@ -23,7 +23,7 @@ cover: .venv/ready
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered
 
 locale: .venv/ready
-	$(BIN)/pybabel -q compile --domain trambien --directory config/locale
+	$(BIN)/pybabel -q compile --directory config/locale --domain "$(notdir $(basename $(wildcard config/locale/en/LC_MESSAGES/*.po)))"
 
 .venv/ready: requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Trambien needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }

@@ -89,6 +89,13 @@ class Reply(NamedTuple):
     exception: int = 0
 
 
+def _where(link: ModbusLink) -> dict[str, object]:
+    """Give the fields that name the wire in every error; `wire` is how a person calls it."""
+    if link.serial is not None:
+        return {"wire": link.serial.port, "port": link.serial.port}
+    return {"wire": f"{link.host}:{link.port}", "host": link.host, "port": link.port}
+
+
 class Wire:
     """One TCP connection or serial line. Made closed; open, ask, close, and open again."""
 
@@ -99,9 +106,7 @@ class Wire:
         self._answers = _Answers()
         self._lost = False
         self._quiet = Quiet(link.serial, self._timeout_s) if link.serial is not None else None
-        self._where: dict[str, object] = (
-            {"port": link.serial.port} if link.serial is not None else {"host": link.host, "port": link.port}
-        )
+        self._where = _where(link)
 
     async def open(self) -> None:
         """Open the wire. Raises LinkDown."""
