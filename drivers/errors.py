@@ -3,7 +3,7 @@
 | error | the poller then |
 |---|---|
 | `LinkDown` | closes the link, backs off, gives fault frames for every due tick, logs once down and once back |
-| `NoAnswer` | gives a fault frame; probes this device more rarely until it answers; every other one keeps its schedule |
+| `NoAnswer` | gives a fault frame; probes this device more rarely until it answers; every other keeps its schedule |
 | `BadAnswer` | gives a fault frame and stays open |
 | `Misfit` | parks the part of the device it names; the rest goes on |
 
