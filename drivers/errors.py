@@ -3,11 +3,7 @@
 | error | the poller then |
 |---|---|
 | `LinkDown` | closes the link, backs off, gives fault frames for every due tick, logs once down and once back |
-<<<<<<< HEAD
-| `NoAnswer` | gives a fault frame; probes this device more rarely until it answers; no other one waits for it |
-=======
 | `NoAnswer` | gives a fault frame; probes this device more rarely until it answers; every other keeps its schedule |
->>>>>>> config
 | `BadAnswer` | gives a fault frame and stays open |
 | `Misfit` | parks the part of the device it names; the rest goes on |
 

@@ -89,6 +89,13 @@ class Reply(NamedTuple):
     exception: int = 0
 
 
+def _where(link: ModbusLink) -> dict[str, object]:
+    """Give the fields that name the wire in every error; `wire` is how a person calls it."""
+    if link.serial is not None:
+        return {"wire": link.serial.port, "port": link.serial.port}
+    return {"wire": f"{link.host}:{link.port}", "host": link.host, "port": link.port}
+
+
 class Wire:
     """One TCP connection or serial line. Made closed; open, ask, close, and open again."""
 
@@ -97,11 +104,9 @@ class Wire:
         self._timeout_s = link.timeout / _NS_PER_S
         self._client: _Client | None = None
         self._answers = _Answers()
-        self._lost = False
+        self._lost = self._waiting = False
         self._quiet = Quiet(link.serial, self._timeout_s) if link.serial is not None else None
-        self._where: dict[str, object] = (
-            {"port": link.serial.port} if link.serial is not None else {"host": link.host, "port": link.port}
-        )
+        self._where = _where(link)
 
     async def open(self) -> None:
         """Open the wire. Raises LinkDown."""
@@ -147,6 +152,7 @@ class Wire:
     async def _exchange(self, client: _Client, question: ModbusPDU) -> Answer:
         if self._lost:
             raise LinkDown("modbus.lost", **self._where)
+        self._waiting = True
         try:
             answer: Answer = await client.execute(False, question)
         except (ModbusException, ConnectionError) as error:
@@ -157,6 +163,8 @@ class Wire:
         except asyncio.CancelledError:
             self._missed()
             raise
+        finally:
+            self._waiting = False
         return answer
 
     def _missed(self) -> None:
@@ -214,9 +222,9 @@ class Wire:
         if up or self._client is None:
             return
         self._lost = True
-        waiting = self._client.ctx.response_future
-        if not waiting.done():
-            waiting.set_exception(ConnectionResetError())
+        answer = self._client.ctx.response_future
+        if self._waiting and not answer.done():
+            answer.set_exception(ConnectionResetError())
 
     def _heard(self, sending: bool, data: bytes) -> bytes:
         if not sending and self._quiet is not None:

@@ -61,6 +61,7 @@ class ModbusRtuInstrument:
 
     def __init__(self, recording: Recording, *, unit: int = 1, link_path: Path | None = None) -> None:
         self.port = ""
+        self.recording = recording
         self.bank = Bank(recording, PUMP, unit, "holding")
         self.served: list[Served] = []
         self._link_path = link_path

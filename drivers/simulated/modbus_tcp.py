@@ -44,6 +44,7 @@ class ModbusTcpInstrument:
     def __init__(self, recording: Recording, *, host: str = "127.0.0.1", port: int = 0, unit: int = 1) -> None:
         self.host = host
         self.port = port
+        self.recording = recording
         self.bank = Bank(recording, PLANT, unit, "input")
         self.served: list[Served] = []
         self._server: asyncio.Server | None = None

@@ -59,7 +59,7 @@ class OpcUaInstrument:
         self.port = port
         self.serial = 0
         self.served: list[Served] = []
-        self._recording = recording
+        self.recording = recording
         self._columns = [recording.names.index(variable.column) for variable in PUMP]
         self._period_s = period_s
         self._counted: set[int] = set()
@@ -118,7 +118,7 @@ class OpcUaInstrument:
         """Write the next row and give its serial."""
         assert self._server is not None
         self.serial += 1
-        row = self._recording.row(self.serial)
+        row = self.recording.row(self.serial)
         now = datetime.now(UTC)
         for node_id, column in zip(self._ids, self._columns, strict=False):
             await self._server.write_attribute_value(node_id, _measured(row[column], now))

@@ -29,6 +29,7 @@ class FakeSlave:
         self.connections: list[asyncio.StreamWriter] = []
         self.host, self.port = "127.0.0.1", 0
         self.serial_port = ""
+        self.heard = b""
         self.master = self.slave = -1
 
     def pdu(self, unit: int, question: bytes) -> bytes | None:
@@ -77,10 +78,12 @@ class FakeSlave:
         asyncio.get_running_loop().add_reader(self.master, self._readable)
 
     def _readable(self) -> None:
-        frame = os.read(self.master, 256)
-        answer = self.pdu(frame[0], frame[1:-2])
-        if answer is not None:
-            self.later(self.write, framed(frame[0], answer))
+        self.heard += os.read(self.master, 256)
+        while len(self.heard) >= 8:
+            frame, self.heard = self.heard[:8], self.heard[8:]
+            answer = self.pdu(frame[0], frame[1:-2])
+            if answer is not None:
+                self.later(self.write, framed(frame[0], answer))
 
     def write(self, data: bytes) -> None:
         """Put bytes on the line."""

@@ -1,6 +1,7 @@
 """Polling over TCP: frames, partial answers, late answers, lost connections."""
 
 import asyncio
+import gc
 import struct
 
 import pytest
@@ -351,3 +352,18 @@ async def test_a_float_in_registers_is_read_as_sent(slave, tcp):
     slave.contents = {10: low, 11: high}
     frame = await polled(tcp({"u": {"input": 10, "type": "float32", "order": "CDAB"}}))
     assert frame.values == struct.unpack(">f", struct.pack(">f", 230.1))
+
+
+async def test_a_connection_lost_between_polls_is_link_down_and_leaves_nothing_behind(slave, tcp, caplog):
+    """Nobody waited when it broke, so nothing may be reported to nobody."""
+    driver = tcp({"a": {"holding": 0}})
+    await driver.open()
+    await driver.poll(driver.groups[0])
+    slave.connections[0].transport.abort()
+    await asyncio.sleep(0.05)
+    with pytest.raises(LinkDown) as caught:
+        await driver.poll(driver.groups[0])
+    await driver.close()
+    gc.collect()
+    assert caught.value.code == "modbus.lost"
+    assert not caplog.records

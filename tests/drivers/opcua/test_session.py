@@ -154,3 +154,36 @@ async def test_foreign_errors_are_named_by_what_must_happen_next(clock):
     assert isinstance(session._translated(ua.uaerrors.BadSessionIdInvalid()), LinkDown)
     assert isinstance(session._translated(ua.uaerrors.BadTooManyOperations()), BadAnswer)
     assert session._translated(ua.uaerrors.BadTooManyOperations()).fields["reason"] == "BadTooManyOperations"
+
+
+async def test_a_listener_hears_the_server_end_its_subscription(own_plant, driver_of):
+    """A subscription that the server gave up is a link to be opened anew."""
+    driver = driver_of(own_plant.instrument.url, {"a": {"node": own_plant.node("Double")}}, subscribe="50ms")
+    heard = asyncio.Event()
+
+    async def emit(_changes):
+        heard.set()
+
+    await driver.open()
+    listening = asyncio.create_task(driver.listen(driver.groups[0], emit))
+    await asyncio.wait_for(heard.wait(), 5)
+    for subscription in own_plant.instrument._server.iserver.subscription_service.subscriptions.values():
+        await subscription.enqueue_statuschange(ua.StatusCode(ua.StatusCodes.BadTimeout))
+    await own_plant.write("Double", 0.7)
+    with pytest.raises(LinkDown) as caught:
+        await asyncio.wait_for(listening, 5)
+    assert (caught.value.code, caught.value.fields["reason"]) == ("opcua.subscription_ended", "BadTimeout")
+    await driver.close()
+
+
+async def test_closing_a_mute_server_is_bounded_by_the_time_out(own_plant, driver_of):
+    """Logging out of a server that says nothing any more does not hold the service up, nor raise."""
+    driver = driver_of(own_plant.instrument.url, {"a": {"node": own_plant.node("Double")}}, every="1s", timeout="300ms")
+    await driver.open()
+    for transport in own_plant.instrument._server.iserver.asyncio_transports:
+        transport.pause_reading()
+    with pytest.raises(NoAnswer):
+        await driver.poll(driver.groups[0])
+    started = asyncio.get_running_loop().time()
+    await driver.close()
+    assert asyncio.get_running_loop().time() - started < 1
