@@ -3,7 +3,6 @@
 import math
 import random
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings

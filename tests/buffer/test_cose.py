@@ -16,7 +16,8 @@ EXAMPLE = bytes.fromhex(
     "d28445a201270300a10442313154546869732069732074686520636f6e74656e742e58407142fd2ff96d56db85bee905a76ba1d0b732"
     "1a95c8c4d3607c5781932b7afb8711497dfa751bf40b58b3bcc32300b1487f3db34085eef013bf08f4a44d6fef0d"
 )
-KEYS = {key().kid: key().public_key}
+KEY = key()
+KEYS = {KEY.kid: KEY.public_key}
 
 
 def test_the_working_groups_example_is_made_byte_for_byte():
@@ -34,7 +35,7 @@ def test_a_thumbprint_is_the_hash_of_the_three_members():
     assert cose.thumbprint(PUBLIC) == sha256(encoded).digest()
 
 
-def message(typ="a", payload=b"p", signer=key()):
+def message(typ="a", payload=b"p", signer=KEY):
     """Sign something."""
     return cose.sign(payload, typ, signer.kid, signer.sign)
 

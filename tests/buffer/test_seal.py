@@ -200,6 +200,15 @@ def test_an_event_that_does_not_fit_is_named_by_another():
     assert [dict(e.data).get("event") for _, payload in found for e in payload.events] == ["huge"]
 
 
+def test_a_refused_event_leaves_the_definitions_beside_it():
+    """A start event that cannot be encoded must not cost the catalogue."""
+    station = Station()
+    station.opening = station.opening._replace(software="x" * (MAX_PAYLOAD * 9))
+    found = contents(station.seal(Batch()))
+    assert found[0][1].definitions.catalogue
+    assert [e.type for _, payload in found for e in payload.events] == ["refused"]
+
+
 def test_an_entry_beyond_the_bounds_of_the_format_is_refused():
     """A text of megabytes that does not compress."""
     layout = Layout("l", "d", "m", None, (Column("blob", "bytes"),))
