@@ -16,8 +16,10 @@ What is always true here:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
+from threading import get_ident
 from typing import Any, NamedTuple, Protocol
 
 import zstandard
@@ -255,7 +257,7 @@ def compress(raw: bytes, cuts: Sequence[int] = ()) -> tuple[int, bytes]:
     A new zstd block begins at every cut that has enough behind it, so that streams of a different nature do not share
     one table. Readers need not know.
     """
-    chunker = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=False).compressobj()
+    chunker = _compressor(get_ident()).compressobj()
     edges = [0, *cuts, len(raw)]
     out = []
     for start, end in pairwise(edges):
@@ -265,6 +267,12 @@ def compress(raw: bytes, cuts: Sequence[int] = ()) -> tuple[int, bytes]:
     out.append(chunker.flush())
     packed = b"".join(out)
     return (CODEC_ZSTD, packed) if len(packed) < len(raw) else (CODEC_NONE, raw)
+
+
+@lru_cache(maxsize=4)
+def _compressor(thread: int) -> zstandard.ZstdCompressor:  # noqa: ARG001  one thread, one compressor
+    """Keep the working memory: to get a megabyte anew costs more than to compress a second's readings."""
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=False)
 
 
 def payload_bytes(block: Block, header: Header) -> bytes:

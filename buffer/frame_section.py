@@ -1,8 +1,9 @@
-"""The frames of a payload: `[tick, [index, count, ...], {group: texts}, {group: marks}]`.
+"""The frames of a payload: `[tick, [index, ...], counts, {group: texts}, {group: marks}]`.
 
 What is always true here:
 
-- Groups, and frames within one, stand in the order given. `index` is the layout's place in the catalogue.
+- Groups, and frames within one, stand in the order given. `index` is the layout's place in the catalogue; `counts` are
+  the frames of each group, or one integer where all have as many.
 - Times (`t_boot_ns`) of all frames are one column of 8-byte lanes, spans another, both divided by `tick`: the largest
   of 1,000,000, 1,000 and 1 that divides them all without rest. The lanes of the groups follow.
 - A group without text columns, or without marks, has no entry in the map.
@@ -40,8 +41,9 @@ def write_frames(lanes: LaneWriter, groups: Groups, layouts: Sequence[Layout]) -
     sparse = [_write_group(lanes, layouts[index], members) for index, members in groups]
     texts = {group: runs for group, (runs, _) in enumerate(sparse) if runs}
     marks = {group: found for group, (_, found) in enumerate(sparse) if found}
-    counts = list(chain.from_iterable((index, len(members)) for index, members in groups))
-    return [tick, counts, texts, marks]
+    counts = [len(members) for _, members in groups]
+    alike = len(set(counts)) == 1
+    return [tick, [index for index, _ in groups], counts[0] if alike else counts, texts, marks]
 
 
 def _write_group(lanes: LaneWriter, layout: Layout, frames: Sequence[Frame]) -> tuple[list[list[object]], list[object]]:
@@ -88,23 +90,21 @@ def read_frames(
     times, spans = iter(read_times(lanes, total, tick)), iter(read_times(lanes, total, tick))
     found = []
     for group, (layout, count) in enumerate(groups):
-        texts = _of_group(section[2], group, len(plan(layout).texts))
+        texts = _of_group(section[3], group, len(plan(layout).texts))
         rows = read_rows(lanes, layout, count, texts)
         frames = [Frame(next(times), next(spans), row) for row in rows]
-        apply_marks(frames, expect(section[3], dict, "frames").get(group, []), len(layout.columns))
-        found.append((section[1][2 * group], tuple(frames)))
+        apply_marks(frames, expect(section[4], dict, "frames").get(group, []), len(layout.columns))
+        found.append((section[1][group], tuple(frames)))
     return tuple(found)
 
 
 def _groups(section: Any, layouts: Sequence[Layout]) -> list[tuple[Layout, int]]:
-    if len(expect(section, list, "frames")) < 4:
+    if len(expect(section, list, "frames")) < 5:
         raise BlockInvalid("frames")
-    flat = expect(section[1], list, "frames")
-    if len(flat) % 2:
-        raise BlockInvalid("frames")
-    indexes = [natural(index, len(layouts) - 1, "unknown-layout") for index in flat[::2]]
-    counts = [natural(count, MAX_TIME, "frames") for count in flat[1::2]]
-    if 0 in counts:
+    indexes = [natural(index, len(layouts) - 1, "unknown-layout") for index in expect(section[1], list, "frames")]
+    told = [section[2]] * len(indexes) if type(section[2]) is int else expect(section[2], list, "frames")
+    counts = [natural(count, MAX_TIME, "frames") for count in told]
+    if 0 in counts or len(counts) != len(indexes):
         raise BlockInvalid("frames")
     return [(layouts[index], count) for index, count in zip(indexes, counts, strict=True)]
 

@@ -141,7 +141,7 @@ def test_equal_marks_of_neighbours_are_merged():
     """An hour of a dead instrument costs hardly more than a second of it."""
     dead = tuple(fault_frame(SMALL, second, 0x80050000) for second in range(100))
     body = loads(encode_payload(Payload(frames=((0, dead),)), [SMALL]), "payload")
-    assert len(body[1][3][0]) == 1
+    assert len(body[1][4][0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -260,23 +260,25 @@ MALFORMED = {
     "frames section is a map": body_with(k1={}),
     "tick of zero point five": frames_with(0, 0.5),
     "tick too large": frames_with(0, 1 << 40),
-    "odd counts": frames_with(1, [0]),
-    "unknown layout": frames_with(1, [1, 1]),
-    "no frames in a group": frames_with(1, [0, 0]),
-    "endless frames": frames_with(1, [0, 1 << 62]),
-    "true is no count": frames_with(1, [0, True]),
-    "texts missing": frames_with(2, {}),
-    "texts of the wrong type": frames_with(2, {0: [[1, 5], [1, b""]]}),
-    "texts that do not add up": frames_with(2, {0: [[2, ""], [1, b""]]}),
-    "texts with an odd list": frames_with(2, {0: [[1], [1, b""]]}),
-    "marks are a list": frames_with(3, []),
-    "a short mark": frames_with(3, {0: [[0, 1, None]]}),
-    "a mark beyond the frames": frames_with(3, {0: [[0, 2, None, None]]}),
-    "marks out of order": frames_with(3, {0: [[0, 1, None, None], [0, 1, None, None]]}),
-    "a bitmap too long": frames_with(3, {0: [[0, 1, b"\0\0\0", None]]}),
-    "a bit too many": frames_with(3, {0: [[0, 1, b"\0\xff", None]]}),
-    "a status too large": frames_with(3, {0: [[0, 1, None, 1 << 32]]}),
-    "statuses that do not add up": frames_with(3, {0: [[0, 1, None, [1, 5]]]}),
+    "counts missing": frames_with(2, []),
+    "counts are text": frames_with(2, "1"),
+    "indexes are one integer": frames_with(1, 0),
+    "unknown layout": frames_with(1, [1]),
+    "no frames in a group": frames_with(2, 0),
+    "endless frames": frames_with(2, [1 << 62]),
+    "true is no count": frames_with(2, [True]),
+    "texts missing": frames_with(3, {}),
+    "texts of the wrong type": frames_with(3, {0: [[1, 5], [1, b""]]}),
+    "texts that do not add up": frames_with(3, {0: [[2, ""], [1, b""]]}),
+    "texts with an odd list": frames_with(3, {0: [[1], [1, b""]]}),
+    "marks are a list": frames_with(4, []),
+    "a short mark": frames_with(4, {0: [[0, 1, None]]}),
+    "a mark beyond the frames": frames_with(4, {0: [[0, 2, None, None]]}),
+    "marks out of order": frames_with(4, {0: [[0, 1, None, None], [0, 1, None, None]]}),
+    "a bitmap too long": frames_with(4, {0: [[0, 1, b"\0\0\0", None]]}),
+    "a bit too many": frames_with(4, {0: [[0, 1, b"\0\xff", None]]}),
+    "a status too large": frames_with(4, {0: [[0, 1, None, 1 << 32]]}),
+    "statuses that do not add up": frames_with(4, {0: [[0, 1, None, [1, 5]]]}),
     "changes section too short": body_with(k2=[1]),
     "a short group of changes": body_with(k2=[1, 1, [[0]]]),
     "changes of an unknown layout": change_group_with(0, 7),

@@ -1,14 +1,123 @@
-"""B3: an uplink sees committed blocks only; what could not be committed is kept and sealed again in a new epoch."""
+"""B3: an uplink sees committed blocks only, committed with `synchronous=FULL`; what fails is sealed in a new epoch."""
 
 import contextlib
+import signal
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from rig import Bench, until
+from chains import Station, key
 
 from agent.keeper import Kept
-from buffer.store import Reader
+from buffer.errors import CommitFailed
+from buffer.intervals import Intervals
+from buffer.store import Reader, Store
 from buffer.verify import Verifier
+from rig import Bench, until
+
+TRUSTED = [key().public_key]
+ROOT = Path(__file__).parents[2]
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from chains import Station, key
+from buffer.store import Store
+store = Store.open(Path({path!r}), [key().public_key])
+station = Station(epoch=store.epoch, heads=store.heads())
+for _ in range(5):
+    store.append([station.seal()])
+print(store.counts("main").sealed, flush=True)
+store._db.execute("BEGIN IMMEDIATE")
+for one in range(50):
+    store._insert(station.seal())
+    store._heads = station.heads
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_every_commit_reaches_the_disk_before_append_returns(tmp_path):
+    """FULL, on the connection that writes, whatever the file was made with."""
+    path = tmp_path / "buffer.db"
+    for _ in range(2):
+        with Store.open(path, TRUSTED) as store:
+            assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
+            assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.skipif(not Path("/usr/bin/strace").exists(), reason="needs strace")
+def test_append_waits_for_the_disk(tmp_path):
+    """One synchronisation a commit at least, as the operating system sees it."""
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
+        "from pathlib import Path\nfrom chains import Station, key\nfrom buffer.store import Store\n"
+        f"store = Store.open(Path({str(tmp_path / 'buffer.db')!r}), [key().public_key])\n"
+        "station = Station(epoch=store.epoch, heads=store.heads())\n"
+        "for _ in range(20):\n    store.append([station.seal()])\n"
+    )
+    command = ["strace", "-f", "-c", "-e", "trace=fsync,fdatasync", sys.executable, "-c", script]
+    traced = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    calls = [int(line.split()[3]) for line in traced.stderr.splitlines() if line.strip().endswith("sync")]
+    assert sum(calls) >= 20, traced.stderr
+
+
+def test_what_is_not_committed_is_not_visible(tmp_path):
+    """Neither to a reader beside the service, nor after a kill in the middle of a commit."""
+    path = tmp_path / "buffer.db"
+    script = KILLED.format(tests=str(ROOT / "tests"), path=str(path))
+    killed = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    committed = int(killed.stdout)
+    with Reader(path) as reader:
+        assert len(list(reader.blocks("main"))) == committed == 6
+    with Store.open(path, TRUSTED) as store:
+        assert store.counts("main").sealed == committed
+        assert store.prove().verdict == "complete"
+
+
+def test_a_reader_sees_nothing_of_an_open_transaction(tmp_path):
+    """Until it is committed."""
+    path = tmp_path / "buffer.db"
+    with Store.open(path, TRUSTED) as store, Reader(path) as reader:
+        store.append([Station(epoch=store.epoch).seal()])
+        store._db.execute("BEGIN IMMEDIATE")
+        store._db.execute("INSERT INTO block_1 (position, envelope) VALUES (3, x'00')")
+        assert reader.last_position("main") == 2
+        store._db.execute("COMMIT")
+        assert reader.last_position("main") == 3
+
+
+def test_a_failed_append_leaves_nothing_of_any_stream(tmp_path):
+    """Blocks of all streams and acknowledgements are one transaction."""
+    path = tmp_path / "buffer.db"
+    store = Store.open(path, TRUSTED)
+    station = Station(epoch=store.epoch)
+    store.append([station.seal(), station.seal(stream="other")], {("up", "main"): Intervals([(1, 1)])})
+    store._db.execute("CREATE TRIGGER fail BEFORE INSERT ON block_2 BEGIN SELECT RAISE(ABORT, 'I/O'); END")
+    with pytest.raises(CommitFailed):
+        store.append([station.seal(), station.seal(stream="other")], {("up", "main"): Intervals([(1, 2)])})
+    with store.reopen() as again:
+        assert (again.counts("main").sealed, again.counts("other").sealed) == (2, 2)
+        assert again.acknowledged("up", "main") == Intervals([(1, 1)])
+
+
+def test_a_write_error_at_commit_is_a_failed_commit(tmp_path):
+    """The caller hears of it; nobody is shown the block."""
+    path = tmp_path / "buffer.db"
+    with Store.open(path, TRUSTED) as store:
+        station = Station(epoch=store.epoch)
+        store.append([station.seal()])
+        other = sqlite3.connect(path, timeout=0, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        store._db.execute("PRAGMA busy_timeout = 0")
+        with pytest.raises(CommitFailed):
+            store.append([station.seal()])
+        other.execute("ROLLBACK")
+        other.close()
+        assert store.failed
 
 
 @pytest.fixture
