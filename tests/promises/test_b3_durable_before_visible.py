@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from chains import Station, key
+from rig import Bench, until
 
 from agent.keeper import Kept
 from buffer.errors import CommitFailed
 from buffer.intervals import Intervals
 from buffer.store import Reader, Store
 from buffer.verify import Verifier
-from rig import Bench, until
 
 TRUSTED = [key().public_key]
 ROOT = Path(__file__).parents[2]
