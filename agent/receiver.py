@@ -25,7 +25,7 @@ from buffer.intervals import Intervals
 from buffer.layout import decode_catalogue, decode_layout
 from buffer.verify import Verifier, payload_of
 
-RETRY_S = 0.5
+RETRY_S = 0.1
 TOPICS = ("layout/+", "catalogue/+", "block/+")
 
 
