@@ -32,13 +32,21 @@ _FLOAT_CODES: dict[str, str] = {"float16": ">e", "float32": ">f", "float64": ">d
 
 @asynccontextmanager
 async def no_task_left() -> AsyncIterator[None]:
-    """Fail where tasks are left that were not there before."""
+    """Fail where tasks are left that were not there before, or where the event loop had something to complain of."""
     before = asyncio.all_tasks()
-    yield
+    loop, complaints = asyncio.get_running_loop(), list[dict[str, Any]]()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _loop, context: complaints.append(context))
+    try:
+        yield
+        await asyncio.sleep(_SETTLE_S)
+    finally:
+        loop.set_exception_handler(handler)
     left = asyncio.all_tasks() - before
     if left:
         _, left = await asyncio.wait(left, timeout=_SLACK_S)
     assert not left, f"tasks outlive the driver: {left}"
+    assert not complaints, f"the event loop complains: {complaints}"
 
 
 @asynccontextmanager

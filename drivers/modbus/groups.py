@@ -123,15 +123,20 @@ def _columns(name: str, point: ModbusPoint) -> Iterator[tuple[Column, Field]]:
 
 
 def _plan(fields: Sequence[Field], limits: Limits) -> Plan:
-    by_address = sorted(range(len(fields)), key=lambda column: fields[column].span)
-    requests = plan((field.span for field in fields), limits)
-    parts, brought = [], []
-    for request in requests:
-        mine = [column for column in by_address if covers(request, fields[column].span) and column not in brought]
-        brought += mine
-        parts.append(Part(request, decoder(request, [fields[column] for column in mine]), len(mine)))
-    order = None if brought == sorted(brought) else itemgetter(*(brought.index(i) for i in range(len(fields))))
-    return Plan(tuple(parts), order)
+    brought = sorted(range(len(fields)), key=lambda column: fields[column].span)
+    parts: list[Part] = []
+    rest = iter(brought)
+    column = next(rest, None)
+    for request in plan((field.span for field in fields), limits):
+        mine: list[Field] = []
+        while column is not None and covers(request, fields[column].span):
+            mine.append(fields[column])
+            column = next(rest, None)
+        parts.append(Part(request, decoder(request, mine), len(mine)))
+    if brought == list(range(len(fields))):
+        return Plan(tuple(parts), None)
+    position = {column: at for at, column in enumerate(brought)}
+    return Plan(tuple(parts), itemgetter(*(position[column] for column in range(len(fields)))))
 
 
 def in_layout_order(plan_: Plan, values: Sequence[Value]) -> tuple[Value, ...]:

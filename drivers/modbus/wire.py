@@ -116,8 +116,12 @@ class Wire:
         try:
             async with asyncio.timeout(self._timeout_s):
                 client.ctx.transport, _ = await client.ctx.call_create()
+                await asyncio.sleep(0)  # a serial port begins to read in the next turn, and must not be closed before
         except (OSError, ValueError) as error:  # ValueError: a baud rate that the port cannot do
             raise LinkDown(self._reason(error), reason=str(error), **self._where) from error
+        except BaseException:
+            client.close()
+            raise
         self._client = client
 
     def close(self) -> None:

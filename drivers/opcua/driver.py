@@ -16,7 +16,7 @@ from typing import ClassVar
 from buffer import status
 from buffer.frame import Change, Frame
 from drivers.api import Clock, Driver, Emit, Group
-from drivers.errors import LinkDown
+from drivers.errors import BadAnswer, LinkDown, NoAnswer
 from drivers.opcua.groups import Source, sources
 from drivers.opcua.session import Item, Session, Told
 from drivers.opcua.settings import OpcUaLink
@@ -125,7 +125,10 @@ class OpcUaDriver(Driver[OpcUaLink]):
             Item(point.node, point.queue, None if point.deadband is None else float(point.deadband))
             for point in source.points
         ]
-        codes = await self._session.subscribe(every_ns, source.device.sampling, items, notify)
+        try:
+            codes = await self._session.subscribe(every_ns, source.device.sampling, items, notify)
+        except (NoAnswer, BadAnswer) as error:  # without a subscription there is nothing to listen to
+            raise LinkDown(error.code, **error.fields) from error
         refused = [Told(i, None, code, None) for i, code in enumerate(codes) if status.is_bad(code)]
         if refused:
             await emit(self._changes(source, refused))

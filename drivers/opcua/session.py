@@ -146,6 +146,8 @@ class Session:
             for number, (node, item) in enumerate(zip(ids, items, strict=True))
             if node is not None
         ]
+        if not wanted:
+            return [status.BAD_NODE_ID_UNKNOWN] * len(items)
         try:
             made = await client.uaclient.create_subscription(_rhythm(publishing_ns), self._publisher(notify))
             results = await client.uaclient.create_monitored_items(

@@ -367,3 +367,17 @@ async def test_a_connection_lost_between_polls_is_link_down_and_leaves_nothing_b
     gc.collect()
     assert caught.value.code == "modbus.lost"
     assert not caplog.records
+
+
+async def test_a_dead_unit_never_costs_the_others_their_connection(slave, tcp):
+    """However long one unit behind a gateway is silent, the connection is the same."""
+    slave.silent_units = {2}
+    devices = {f"d{unit}": {"unit": unit, "every": "1s", "points": {"a": {"holding": unit}}} for unit in (1, 2)}
+    driver = tcp(devices=devices, timeout="30ms")
+    await driver.open()
+    for _ in range(8):
+        with pytest.raises(NoAnswer):
+            await driver.poll(driver.groups[1])
+    assert (await driver.poll(driver.groups[0])).values == (1,)
+    assert len(slave.connections) == 1
+    await driver.close()

@@ -9,6 +9,7 @@ from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
 from asyncua.server.user_managers import UserManager
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from buffer import status
 from drivers import conformance
 from drivers.errors import BadAnswer, LinkDown, NoAnswer
 from drivers.opcua.driver import OpcUaDriver
@@ -187,3 +188,35 @@ async def test_closing_a_mute_server_is_bounded_by_the_time_out(own_plant, drive
     started = asyncio.get_running_loop().time()
     await driver.close()
     assert asyncio.get_running_loop().time() - started < 1
+
+
+async def test_a_subscription_that_cannot_be_made_is_link_down(own_plant, driver_of):
+    """There is nothing to listen to, so the link is opened anew."""
+    points = {"a": {"node": own_plant.node("Double")}}
+    driver = driver_of(own_plant.instrument.url, points, subscribe="50ms", timeout="300ms")
+    await driver.open()
+    for transport in own_plant.instrument._server.iserver.asyncio_transports:
+        transport.pause_reading()
+    with pytest.raises(LinkDown) as caught:
+        await driver.listen(driver.groups[0], _ignore)
+    assert caught.value.code == "opcua.no_answer"
+    await driver.close()
+
+
+async def test_a_device_of_foreign_namespaces_alone_is_told_so(own_plant, driver_of):
+    """No subscription is asked for what the server cannot have."""
+    told = []
+
+    async def emit(changes):
+        told.extend(changes)
+
+    driver = driver_of(own_plant.instrument.url, {"a": {"node": "nsu=urn:elsewhere;i=1"}}, subscribe="50ms")
+    await driver.open()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(driver.listen(driver.groups[0], emit), 0.2)
+    await driver.close()
+    assert [(change.point, change.value, change.status) for change in told] == [(0, None, status.BAD_NODE_ID_UNKNOWN)]
+
+
+async def _ignore(_changes):
+    pass

@@ -227,16 +227,20 @@ async def test_a_foreign_protocol_is_hung_up_on(wwtp):
 
 
 async def test_questions_may_arrive_in_pieces_and_together(wwtp):
-    """Two questions in one segment and a third in two draw three answers in order."""
+    """Two in one segment and a third in two draw three answers; a refusal is an answer, and is not counted."""
     instrument = ModbusTcpInstrument(wwtp)
     await instrument.start()
     reader, writer = await asyncio.open_connection(instrument.host, instrument.port)
     question = struct.pack(">HHHBBHH", 7, 0, 6, 1, 4, 0, 2)
-    writer.write(question + question + question[:5])
+    another_unit = struct.pack(">HHHBBHH", 8, 0, 6, 2, 4, 0, 2)
+    writer.write(question + another_unit + question + question[:9])
     await asyncio.sleep(0.05)
-    writer.write(question[5:])
+    writer.write(question[9:])
     answers = [await reader.readexactly(13) for _ in range(3)]
     assert [struct.unpack(">I", answer[9:])[0] for answer in answers] == [1, 2, 3]
+    writer.write(struct.pack(">HHHBBHH", 9, 0, 6, 1, 3, 0, 2))
+    assert (await reader.readexactly(9))[7:] == bytes.fromhex("8301")
+    assert [served.serial for served in instrument.served] == [1, 2, 3]
     writer.close()
     await instrument.stop()
 
