@@ -21,7 +21,7 @@ from typing import ClassVar
 class BufferFault(Exception):
     """What this package may raise. `fields` are the words that the message of `code` needs."""
 
-    code: ClassVar[str] = "buffer.fault"
+    code: ClassVar[str]
 
     def __init__(self, **fields: object) -> None:
         self.fields = fields

@@ -13,7 +13,7 @@ from typing import Any
 from amqtt.broker import Broker
 
 
-class MutualBroker(Broker):
+class MutualBroker(Broker):  # type: ignore[misc]  # amqtt has no types
     """An amqtt broker that demands a certificate."""
 
     @staticmethod

@@ -125,7 +125,7 @@ class ModbusDriver(Driver[ModbusLink]):
     def _refused(self, poll: _Poll, index: int, exception: int) -> None:
         if exception == TARGET_SILENT:
             unit = poll.state.reading.unit
-            _silent(poll, index, NoAnswer("modbus.target_silent", unit=unit))
+            _silent(poll, index, NoAnswer("modbus.target-silent", unit=unit))
             return
         poll.answered_ns = self.clock.boot_ns()
         poll.failed(index, STATUS_OF_EXCEPTION.get(exception, status.BAD_COMMUNICATION_ERROR))

@@ -53,14 +53,14 @@ def _of_device(name: str, link: ModbusLink, device_name: str) -> Iterator[Readin
     device = link.devices[device_name]
     path = ("devices", device_name)
     if link.serial is not None and not 1 <= device.unit <= 247:
-        raise DriverMisconfigured((*path, "unit"), "modbus.unit_on_serial", unit=device.unit)
+        raise DriverMisconfigured((*path, "unit"), "modbus.unit-on-serial", unit=device.unit)
     if not device.points:
-        raise DriverMisconfigured(path, "drivers.no_points", device=device_name)
+        raise DriverMisconfigured(path, "drivers.no-points", device=device_name)
     intervals: dict[int, dict[str, ModbusPoint]] = {}
     for point_name, point in device.points.items():
         every_ns = point.every or device.every
         if every_ns is None:
-            raise DriverMisconfigured((*path, "points", point_name), "drivers.every_missing", point=point_name)
+            raise DriverMisconfigured((*path, "points", point_name), "drivers.every-missing", point=point_name)
         _check(device, (*path, "points", point_name), point)
         intervals.setdefault(every_ns, {})[point_name] = point
     for every_ns, points in intervals.items():
@@ -70,7 +70,7 @@ def _of_device(name: str, link: ModbusLink, device_name: str) -> Iterator[Readin
 def _check(device: ModbusDevice, path: tuple[str | int, ...], point: ModbusPoint) -> None:
     width = WIDTH[point.kind]
     if point.kind != "bool" and width > device.max_registers:
-        raise DriverMisconfigured((*path, "type"), "modbus.wider_than_request", registers=width)
+        raise DriverMisconfigured((*path, "type"), "modbus.wider-than-request", registers=width)
 
 
 def _reading(
@@ -86,7 +86,7 @@ def _reading(
             columns.append(column)
             fields.append(field)
     if len(columns) > MAX_POINTS:
-        raise DriverMisconfigured(("devices", device_name), "drivers.too_many_points", most=MAX_POINTS)
+        raise DriverMisconfigured(("devices", device_name), "drivers.too-many-points", most=MAX_POINTS)
     group = Group(device_name, device.stream, Layout(link, device_name, "modbus", every_ns, tuple(columns)))
     most = Limits(device.max_registers, device.max_bits, device.bridge)
     return Reading(

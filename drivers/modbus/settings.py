@@ -78,7 +78,7 @@ def manual_register(number: object) -> Place:
     match = _MANUAL_NUMBER.match(text)
     cell = int(match[2]) - 1 if match else -1
     if match is None or not 0 <= cell < CELLS:
-        raise PydanticCustomError("modbus.register_number", "not a register number: {number}", {"number": str(number)})
+        raise PydanticCustomError("modbus.register-number", "not a register number: {number}", {"number": str(number)})
     return Place(_MANUAL_TABLE[match[1]], cell)
 
 
@@ -108,7 +108,7 @@ def _is_raw(kind: Type, text: str) -> bool:
 
 def _unit_id(unit: int) -> int:
     if not (0 <= unit <= 247 or unit == 255):
-        raise PydanticCustomError("modbus.unit_number", "not a unit id: {unit}", {"unit": unit})
+        raise PydanticCustomError("modbus.unit-number", "not a unit id: {unit}", {"unit": unit})
     return unit
 
 
@@ -147,33 +147,33 @@ class ModbusPoint(Point):
         given: list[str] = [key for key in TABLES if getattr(self, key) is not None]
         given += ["register"] if self.manual is not None else []
         if not given:
-            raise PydanticCustomError("modbus.address_missing", "no address", {})
+            raise PydanticCustomError("modbus.address-missing", "no address", {})
         if len(given) > 1:
-            raise PydanticCustomError("modbus.address_twice", "two addresses: {keys}", {"keys": ", ".join(given)})
+            raise PydanticCustomError("modbus.address-twice", "two addresses: {keys}", {"keys": ", ".join(given)})
         return self._fitting()
 
     def _fitting(self) -> Self:
         table, address = self.place
         registers = table in ("input", "holding")
         if not registers and (self.type not in (None, "bool") or self.bits):
-            raise PydanticCustomError("modbus.bit_table", "a {table} holds one bit", {"table": table})
+            raise PydanticCustomError("modbus.bit-table", "a {table} holds one bit", {"table": table})
         if registers and self.type == "bool":
-            raise PydanticCustomError("modbus.bool_register", "a register is no bool", {})
+            raise PydanticCustomError("modbus.bool-register", "a register is no bool", {})
         if self.bits is not None and (self.kind != "uint16" or not self.bits):
-            raise PydanticCustomError("modbus.bits_type", "bits stand in one register", {})
+            raise PydanticCustomError("modbus.bits-type", "bits stand in one register", {})
         if address + WIDTH[self.kind] > CELLS:
-            raise PydanticCustomError("modbus.past_the_end", "past the last address", {"last": CELLS - 1})
+            raise PydanticCustomError("modbus.past-the-end", "past the last address", {"last": CELLS - 1})
         return self._computable()
 
     def _computable(self) -> Self:
         if self.scale is not None and not Decimal(self.scale):
-            raise PydanticCustomError("modbus.scale_zero", "a scale of zero", {})
+            raise PydanticCustomError("modbus.scale-zero", "a scale of zero", {})
         if self.range is not None and Decimal(self.range[0]) > Decimal(self.range[1]):
             low, high = self.range
-            raise PydanticCustomError("modbus.range_crossed", "{low} > {high}", {"low": low, "high": high})
+            raise PydanticCustomError("modbus.range-crossed", "{low} > {high}", {"low": low, "high": high})
         for text in self.nan:
             if not _is_raw(self.kind, text):
-                raise PydanticCustomError("modbus.nan_value", "no {type}: {value}", {"type": self.kind, "value": text})
+                raise PydanticCustomError("modbus.nan-value", "no {type}: {value}", {"type": self.kind, "value": text})
         return self
 
 
@@ -201,5 +201,5 @@ class ModbusLink(Link[ModbusDevice]):
     @model_validator(mode="after")
     def _one_wire(self) -> Self:
         if (self.serial is None) == (self.host is None):
-            raise PydanticCustomError("modbus.one_wire", "either serial or host", {})
+            raise PydanticCustomError("modbus.one-wire", "either serial or host", {})
         return self

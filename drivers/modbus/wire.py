@@ -47,10 +47,10 @@ _NS_PER_S = 1_000_000_000
 _FOREVER = 2**31
 _MANY_LATE_ANSWERS = 65536
 _PORT_REASONS: dict[int | None, str] = {
-    errno.ENOENT: "modbus.no_port",
-    errno.EACCES: "modbus.port_denied",
-    errno.EAGAIN: "modbus.port_busy",
-    errno.EBUSY: "modbus.port_busy",
+    errno.ENOENT: "modbus.no-port",
+    errno.EACCES: "modbus.port-denied",
+    errno.EAGAIN: "modbus.port-busy",
+    errno.EBUSY: "modbus.port-busy",
 }
 _Client = AsyncModbusTcpClient | AsyncModbusSerialClient
 
@@ -139,7 +139,7 @@ class Wire:
             await self._silence(self._quiet, unit)
             self._quiet.asked(time.monotonic())
         elif client.ctx.recv_buffer:
-            raise LinkDown("modbus.out_of_step", **self._where)
+            raise LinkDown("modbus.out-of-step", **self._where)
         question = _QUESTION[request.table](dev_id=unit, address=request.address, count=request.quantity)
         self._answers.awaited = (unit, question.function_code)
         answer = await self._exchange(client, question)
@@ -150,7 +150,7 @@ class Wire:
         end = time.monotonic() + 2 * self._timeout_s + quiet.gap_s
         while (wait_s := quiet.remaining_s(now := time.monotonic())) > 0:
             if now + wait_s > end:
-                raise NoAnswer("modbus.line_noisy", unit=unit, **self._where)
+                raise NoAnswer("modbus.line-noisy", unit=unit, **self._where)
             await asyncio.sleep(wait_s)
 
     async def _exchange(self, client: _Client, question: ModbusPDU) -> Answer:
@@ -163,7 +163,7 @@ class Wire:
             self._missed()
             if self._lost or isinstance(error, ConnectionError | ConnectionException):
                 raise LinkDown("modbus.lost", **self._where) from error
-            raise NoAnswer("modbus.no_answer", unit=question.dev_id, **self._where) from error
+            raise NoAnswer("modbus.no-answer", unit=question.dev_id, **self._where) from error
         except asyncio.CancelledError:
             self._missed()
             raise
@@ -179,13 +179,13 @@ class Wire:
         """Accept an answer that belongs to its question and has the length it announces. Raises BadAnswer."""
         body, function = answer.body, answer.function_code
         if answer.transaction_id != question.transaction_id:
-            fault = "modbus.transaction_id"
+            fault = "modbus.transaction-id"
         elif function == question.function_code and len(body) == size + 1 and body[0] == size:
             return Reply(body[1:])
         elif function == question.function_code | 0x80 and body and body[0]:
             return Reply(b"", body[0])
         else:
-            fault = "modbus.bad_answer"
+            fault = "modbus.bad-answer"
         self._missed()
         raise BadAnswer(fault, unit=question.dev_id, function=function, length=len(body), **self._where)
 
@@ -237,7 +237,7 @@ class Wire:
 
     def _reason(self, error: Exception) -> str:
         if self._link.serial is not None:
-            return _PORT_REASONS.get(getattr(error, "errno", None), "modbus.port_failed")
+            return _PORT_REASONS.get(getattr(error, "errno", None), "modbus.port-failed")
         if isinstance(error, socket.gaierror):
-            return "modbus.unknown_host"
+            return "modbus.unknown-host"
         return "modbus.refused" if isinstance(error, ConnectionRefusedError) else "modbus.unreachable"

@@ -115,7 +115,7 @@ class OpcUaDriver(Driver[OpcUaLink]):
         finally:
             self._handovers.discard(handover)
             if handover.close() and self._handovers:
-                self._lost(LinkDown("opcua.listener_gone", device=group.device))
+                self._lost(LinkDown("opcua.listener-gone", device=group.device))
 
     async def _subscribe(self, source: Source, every_ns: int, handover: _Handover, emit: Emit) -> None:
         async def notify(told: Sequence[Told]) -> None:

@@ -32,11 +32,11 @@ def _of_device(name: str, link: OpcUaLink, device_name: str) -> Iterator[Source]
     device = link.devices[device_name]
     path = ("devices", device_name)
     if not device.points:
-        raise DriverMisconfigured(path, "drivers.no_points", device=device_name)
+        raise DriverMisconfigured(path, "drivers.no-points", device=device_name)
     if len(device.points) > MAX_POINTS:
-        raise DriverMisconfigured(path, "drivers.too_many_points", most=MAX_POINTS)
+        raise DriverMisconfigured(path, "drivers.too-many-points", most=MAX_POINTS)
     if device.subscribe is not None and device.every is not None:
-        raise DriverMisconfigured((*path, "every"), "opcua.every_and_subscribe", device=device_name)
+        raise DriverMisconfigured((*path, "every"), "opcua.every-and-subscribe", device=device_name)
     intervals: dict[int | None, dict[str, OpcUaPoint]] = {}
     for point_name, point in device.points.items():
         intervals.setdefault(_every_ns(device, point, (*path, "points", point_name)), {})[point_name] = point
@@ -51,12 +51,12 @@ def _every_ns(device: OpcUaDevice, point: OpcUaPoint, path: tuple[str | int, ...
     every_ns = point.every or device.every
     if device.subscribe is not None:
         if point.every is not None:
-            raise DriverMisconfigured((*path, "every"), "opcua.every_and_subscribe", device=path[1])
+            raise DriverMisconfigured((*path, "every"), "opcua.every-and-subscribe", device=path[1])
         return None
     if every_ns is None:
-        raise DriverMisconfigured(path, "opcua.every_or_subscribe", point=path[-1])
+        raise DriverMisconfigured(path, "opcua.every-or-subscribe", point=path[-1])
     if point.deadband is not None:
-        raise DriverMisconfigured((*path, "deadband"), "opcua.deadband_needs_subscribe", point=path[-1])
+        raise DriverMisconfigured((*path, "deadband"), "opcua.deadband-needs-subscribe", point=path[-1])
     return every_ns
 
 

@@ -128,7 +128,7 @@ class Session:
         except (OSError, ua.UaError) as error:
             raise self._translated(error) from error
         if len(answers) != len(asked):
-            raise BadAnswer("opcua.short_answer", url=self._link.url, expected=len(asked), got=len(answers))
+            raise BadAnswer("opcua.short-answer", url=self._link.url, expected=len(asked), got=len(answers))
         return answers
 
     async def subscribe(
@@ -165,7 +165,7 @@ class Session:
                     await notify([_told(item.ClientHandle, item.Value) for item in notification.MonitoredItems])
                 elif isinstance(notification, ua.StatusChangeNotification):
                     reason = notification.Status.name
-                    self._lost(LinkDown("opcua.subscription_ended", url=self._link.url, reason=reason))
+                    self._lost(LinkDown("opcua.subscription-ended", url=self._link.url, reason=reason))
 
         return published
 
@@ -189,7 +189,7 @@ class Session:
     def _translated(self, error: Exception) -> DriverError:
         """Say what must happen after a failed call."""
         if isinstance(error, TimeoutError):
-            return NoAnswer("opcua.no_answer", url=self._link.url)
+            return NoAnswer("opcua.no-answer", url=self._link.url)
         if isinstance(error, OSError):
             return LinkDown("opcua.lost", url=self._link.url, reason=str(error))
         name = _status_name(error)
@@ -203,15 +203,15 @@ class Session:
         if name in _ACCESS:
             code = "opcua.denied"
         elif isinstance(error, FileNotFoundError | PermissionError | ValueError):
-            code = "opcua.certificate_unusable"
+            code = "opcua.certificate-unusable"
         elif isinstance(error, ConnectionRefusedError):
             code = "opcua.refused"
         elif isinstance(error, socket.gaierror):
-            code = "opcua.unknown_host"
+            code = "opcua.unknown-host"
         elif isinstance(error, OSError):
             code = "opcua.unreachable"
         else:
-            code = "opcua.not_accepted"
+            code = "opcua.not-accepted"
         return LinkDown(code, url=self._link.url, reason=name)
 
 

@@ -32,7 +32,7 @@ def _node_id(text: str) -> str:
     """Accept the text form of a NodeId (OPC UA Part 6, 5.3.1.10), with `nsu=` for the namespace's own name."""
     match = _NODE.match(text)
     if match is None or not _identifier(match[1], match[2]):
-        raise PydanticCustomError("opcua.node_id", "not a node id: {node}", {"node": text})
+        raise PydanticCustomError("opcua.node-id", "not a node id: {node}", {"node": text})
     return text
 
 
@@ -66,14 +66,14 @@ class OpcUaPoint(Point):
     @model_validator(mode="after")
     def _computable(self) -> Self:
         if self.scale is not None and not Decimal(self.scale):
-            raise PydanticCustomError("opcua.scale_zero", "a scale of zero", {})
+            raise PydanticCustomError("opcua.scale-zero", "a scale of zero", {})
         if self.range is not None and Decimal(self.range[0]) > Decimal(self.range[1]):
             low, high = self.range
-            raise PydanticCustomError("opcua.range_crossed", "{low} > {high}", {"low": low, "high": high})
+            raise PydanticCustomError("opcua.range-crossed", "{low} > {high}", {"low": low, "high": high})
         if self.deadband is not None and Decimal(self.deadband) < 0:
             raise PydanticCustomError("opcua.deadband", "a negative deadband", {})
         if self.type in ("text", "bytes", "bool") and (self.range or self.deadband or self.scale or self.offset):
-            raise PydanticCustomError("opcua.no_number", "a {type} is no number", {"type": self.type})
+            raise PydanticCustomError("opcua.no-number", "a {type} is no number", {"type": self.type})
         return self
 
 
@@ -96,7 +96,7 @@ class Security(Strict):
     @model_validator(mode="after")
     def _named(self) -> Self:
         if not self.certificate or not self.key:
-            raise PydanticCustomError("opcua.certificate_missing", "no certificate and key", {})
+            raise PydanticCustomError("opcua.certificate-missing", "no certificate and key", {})
         return self
 
 

@@ -64,14 +64,14 @@ def _of_device(name: str, link: SimulatedLink, device_name: str) -> Iterator[_So
     device = link.devices[device_name]
     path = ("devices", device_name)
     if not device.points:
-        raise DriverMisconfigured(path, "drivers.no_points", device=device_name)
+        raise DriverMisconfigured(path, "drivers.no-points", device=device_name)
     if len(device.points) > MAX_POINTS:
-        raise DriverMisconfigured(path, "drivers.too_many_points", most=MAX_POINTS)
+        raise DriverMisconfigured(path, "drivers.too-many-points", most=MAX_POINTS)
     intervals: dict[int, dict[str, SimulatedPoint]] = {}
     for point_name, point in device.points.items():
         every_ns = point.every or device.every
         if every_ns is None:
-            raise DriverMisconfigured((*path, "points", point_name), "drivers.every_missing", point=point_name)
+            raise DriverMisconfigured((*path, "points", point_name), "drivers.every-missing", point=point_name)
         intervals.setdefault(every_ns, {})[point_name] = point
     for every_ns, points in intervals.items():
         columns = tuple(_column(point_name, point) for point_name, point in points.items())

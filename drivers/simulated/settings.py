@@ -35,10 +35,10 @@ class SimulatedPoint(Point):
     @model_validator(mode="after")
     def _computable(self) -> Self:
         if self.scale is not None and not Decimal(self.scale):
-            raise PydanticCustomError("simulated.scale_zero", "a scale of zero", {})
+            raise PydanticCustomError("simulated.scale-zero", "a scale of zero", {})
         if self.range is not None and Decimal(self.range[0]) > Decimal(self.range[1]):
             low, high = self.range
-            raise PydanticCustomError("simulated.range_crossed", "{low} > {high}", {"low": low, "high": high})
+            raise PydanticCustomError("simulated.range-crossed", "{low} > {high}", {"low": low, "high": high})
         return self
 
 

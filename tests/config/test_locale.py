@@ -11,9 +11,8 @@ from babel.messages.pofile import read_po
 
 ROOT = Path(__file__).parents[2]
 LOCALE = ROOT / "config" / "locale"
-CODE = re.compile(r"(config|serial|drivers|modbus|opcua|simulated|buffer|agent)\.[a-z-]+")
-TYPE = re.compile(r"(modbus|opcua|simulated)\.[a-z_]+")
-"""What a driver's model names an error; its underscores become dashes."""
+CODE = re.compile(r"(config|serial|drivers|modbus|opcua|simulated|buffer|agent)\.[a-z0-9-]*[a-z0-9]")
+NO_CODES = {"buffer.db"}
 DOMAINS = sorted(file.stem for file in (LOCALE / "en" / "LC_MESSAGES").glob("*.po"))
 
 
@@ -33,10 +32,15 @@ def raised():
     for package in ("agent", "buffer", "config", "drivers"):
         for file in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    code = node.value.replace("_", "-") if TYPE.fullmatch(node.value) else node.value
-                    if CODE.fullmatch(code) and not is_module(node.value):
-                        yield code, file
+                if isinstance(node, ast.Constant) and is_code(node.value):
+                    yield node.value, file
+
+
+def is_code(value):
+    """Say whether a constant is a code of ours, and no module's or file's name."""
+    if not isinstance(value, str) or not CODE.fullmatch(value):
+        return False
+    return value not in NO_CODES and not is_module(value)
 
 
 def is_module(name):

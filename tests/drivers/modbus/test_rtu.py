@@ -114,7 +114,7 @@ async def test_a_line_that_is_never_quiet_after_a_time_out_is_no_answer(rtu, sla
     with pytest.raises(NoAnswer) as caught:
         await driver.poll(driver.groups[0])
     babble.cancel()
-    assert caught.value.code == "modbus.line_noisy"
+    assert caught.value.code == "modbus.line-noisy"
     await driver.close()
 
 
@@ -156,7 +156,7 @@ async def test_a_port_that_is_not_there_is_named(rtu):
     """The usual mistake of a first commissioning."""
     with pytest.raises(LinkDown) as caught:
         await rtu({"a": {"holding": 7}}, port="/dev/no-such-port").open()
-    assert (caught.value.code, caught.value.fields["port"]) == ("modbus.no_port", "/dev/no-such-port")
+    assert (caught.value.code, caught.value.fields["port"]) == ("modbus.no-port", "/dev/no-such-port")
 
 
 async def test_a_port_in_use_is_named_and_free_after_closing(rtu, slave):
@@ -165,7 +165,7 @@ async def test_a_port_in_use_is_named_and_free_after_closing(rtu, slave):
     await first.open()
     with pytest.raises(LinkDown) as caught:
         await second.open()
-    assert caught.value.code == "modbus.port_busy"
+    assert caught.value.code == "modbus.port-busy"
     await first.close()
     assert (await polled(second)).values == (7,)
     descriptor = os.open(slave.serial_port, os.O_RDWR | os.O_NOCTTY)
@@ -179,4 +179,4 @@ async def test_a_file_that_is_no_port_is_link_down(rtu, tmp_path):
     path.write_text("")
     with pytest.raises(LinkDown) as caught:
         await rtu({"a": {"holding": 7}}, port=str(path)).open()
-    assert caught.value.code == "modbus.port_failed"
+    assert caught.value.code == "modbus.port-failed"

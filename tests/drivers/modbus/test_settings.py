@@ -57,23 +57,23 @@ def test_register_and_holding_are_the_same_place():
 @pytest.mark.parametrize(
     ("point", "code"),
     [
-        ({}, "modbus.address_missing"),
-        ({"holding": 1, "input": 1}, "modbus.address_twice"),
-        ({"holding": 1, "register": 40002}, "modbus.address_twice"),
-        ({"register": 50001}, "modbus.register_number"),
-        ({"coil": 1, "type": "uint16"}, "modbus.bit_table"),
-        ({"discrete": 1, "bits": {"a": 0}}, "modbus.bit_table"),
-        ({"holding": 1, "type": "bool"}, "modbus.bool_register"),
-        ({"holding": 1, "type": "uint32", "bits": {"a": 0}}, "modbus.bits_type"),
-        ({"holding": 1, "bits": {}}, "modbus.bits_type"),
-        ({"holding": 65535, "type": "float32"}, "modbus.past_the_end"),
-        ({"register": 465535, "type": "uint64"}, "modbus.past_the_end"),
-        ({"holding": 1, "scale": 0}, "modbus.scale_zero"),
-        ({"holding": 1, "range": [10, 1]}, "modbus.range_crossed"),
-        ({"holding": 1, "nan": 65536}, "modbus.nan_value"),
-        ({"holding": 1, "type": "uint32", "nan": "1.5"}, "modbus.nan_value"),
-        ({"coil": 1, "nan": 0}, "modbus.nan_value"),
-        ({"holding": 1, "type": "float32", "nan": "1e39"}, "modbus.nan_value"),
+        ({}, "modbus.address-missing"),
+        ({"holding": 1, "input": 1}, "modbus.address-twice"),
+        ({"holding": 1, "register": 40002}, "modbus.address-twice"),
+        ({"register": 50001}, "modbus.register-number"),
+        ({"coil": 1, "type": "uint16"}, "modbus.bit-table"),
+        ({"discrete": 1, "bits": {"a": 0}}, "modbus.bit-table"),
+        ({"holding": 1, "type": "bool"}, "modbus.bool-register"),
+        ({"holding": 1, "type": "uint32", "bits": {"a": 0}}, "modbus.bits-type"),
+        ({"holding": 1, "bits": {}}, "modbus.bits-type"),
+        ({"holding": 65535, "type": "float32"}, "modbus.past-the-end"),
+        ({"register": 465535, "type": "uint64"}, "modbus.past-the-end"),
+        ({"holding": 1, "scale": 0}, "modbus.scale-zero"),
+        ({"holding": 1, "range": [10, 1]}, "modbus.range-crossed"),
+        ({"holding": 1, "nan": 65536}, "modbus.nan-value"),
+        ({"holding": 1, "type": "uint32", "nan": "1.5"}, "modbus.nan-value"),
+        ({"coil": 1, "nan": 0}, "modbus.nan-value"),
+        ({"holding": 1, "type": "float32", "nan": "1e39"}, "modbus.nan-value"),
     ],
 )
 def test_each_mistake_in_a_point_has_its_code(point, code):
@@ -98,13 +98,13 @@ def test_unknown_keys_are_faults_and_the_inner_name_of_register_is_one():
 def test_a_link_has_exactly_one_wire(wire):
     """Neither none nor two."""
     devices = {"meter": {"unit": 1, "every": "1s", "points": {"a": {"holding": 0}}}}
-    assert fault({"driver": "modbus", **wire, "devices": devices}, ModbusLink) == ("modbus.one_wire", ())
+    assert fault({"driver": "modbus", **wire, "devices": devices}, ModbusLink) == ("modbus.one-wire", ())
 
 
 @pytest.mark.parametrize("unit", [300, 248, -1])
 def test_a_unit_id_is_0_to_247_or_255(unit):
     """248 to 254 are reserved."""
-    assert fault(link({"a": {"holding": 0}}, unit=unit), ModbusLink)[0] == "modbus.unit_number"
+    assert fault(link({"a": {"holding": 0}}, unit=unit), ModbusLink)[0] == "modbus.unit-number"
 
 
 def misfit(data, clock):
@@ -118,7 +118,7 @@ def test_a_point_without_an_interval_is_named(clock):
     """Neither the device nor the point says how often."""
     data = link({"power": {"holding": 0}})
     del data["devices"]["meter"]["every"]
-    assert misfit(data, clock) == (("devices", "meter", "points", "power"), "drivers.every_missing")
+    assert misfit(data, clock) == (("devices", "meter", "points", "power"), "drivers.every-missing")
 
 
 def test_units_0_and_255_exist_on_tcp_only(clock):
@@ -128,24 +128,24 @@ def test_units_0_and_255_exist_on_tcp_only(clock):
         data = link({"a": {"holding": 0}}, unit=unit)
         del data["host"]
         data["serial"] = {"port": "/dev/ttyUSB0"}
-        assert misfit(data, clock) == (("devices", "meter", "unit"), "modbus.unit_on_serial")
+        assert misfit(data, clock) == (("devices", "meter", "unit"), "modbus.unit-on-serial")
 
 
 def test_a_device_without_points_is_named(clock):
     """There is nothing to read."""
-    assert misfit(link({}), clock) == (("devices", "meter"), "drivers.no_points")
+    assert misfit(link({}), clock) == (("devices", "meter"), "drivers.no-points")
 
 
 def test_a_point_wider_than_a_request_is_named(clock):
     """A device that gives two registers at a time cannot give a float64."""
     data = link({"a": {"holding": 0, "type": "float64"}}, max_registers=2)
-    assert misfit(data, clock) == (("devices", "meter", "points", "a", "type"), "modbus.wider_than_request")
+    assert misfit(data, clock) == (("devices", "meter", "points", "a", "type"), "modbus.wider-than-request")
 
 
 def test_more_points_than_a_layout_holds_are_refused(clock):
     """4096 is the bound of a layout."""
     points = {f"p{n}": {"holding": n} for n in range(4097)}
-    assert misfit(link(points), clock) == (("devices", "meter"), "drivers.too_many_points")
+    assert misfit(link(points), clock) == (("devices", "meter"), "drivers.too-many-points")
 
 
 def test_groups_are_the_points_of_one_interval_in_the_order_of_the_file(clock):

@@ -109,7 +109,7 @@ async def test_a_gateway_that_reports_a_silent_target_is_a_silent_target(slave, 
     slave.refused = {0: 11}
     with pytest.raises(NoAnswer) as caught:
         await polled(tcp({"a": {"holding": 0}}))
-    assert caught.value.code == "modbus.target_silent"
+    assert caught.value.code == "modbus.target-silent"
 
 
 async def test_a_refused_hole_is_not_read_again(slave, tcp):
@@ -211,7 +211,7 @@ async def test_half_an_answer_left_on_the_connection_takes_the_link_down(slave, 
         await driver.poll(driver.groups[0])
     with pytest.raises(LinkDown) as caught:
         await driver.poll(driver.groups[0])
-    assert caught.value.code == "modbus.out_of_step"
+    assert caught.value.code == "modbus.out-of-step"
     slave.rewrite = lambda adu: adu
     assert (await polled(driver)).values == (0,)
 
@@ -301,7 +301,7 @@ async def test_an_unknown_host_is_named(clock):
     driver = ModbusDriver("bus", ModbusDriver.Settings.model_validate(link), clock)
     with pytest.raises(LinkDown) as caught:
         await driver.open()
-    assert caught.value.code in ("modbus.unknown_host", "modbus.unreachable")
+    assert caught.value.code in ("modbus.unknown-host", "modbus.unreachable")
 
 
 async def test_ipv6_is_reached(slave, clock):

@@ -93,12 +93,12 @@ async def test_a_secured_channel_and_a_password_open_the_door(tmp_path, driver_o
             frame = await driver.poll(driver.groups[0])
             assert frame.values[1] is not None
         assert await refusal(make(password="wrong")) == "opcua.denied"
-        assert await refusal(make(certificate=str(tmp_path / "none.der"))) == "opcua.certificate_unusable"
+        assert await refusal(make(certificate=str(tmp_path / "none.der"))) == "opcua.certificate-unusable"
         (tmp_path / "bad.der").write_bytes(b"no certificate")
-        assert await refusal(make(certificate=str(tmp_path / "bad.der"))) == "opcua.certificate_unusable"
-        assert await refusal(make(policy="Aes256_Sha256_RsaPss")) == "opcua.not_accepted"
+        assert await refusal(make(certificate=str(tmp_path / "bad.der"))) == "opcua.certificate-unusable"
+        assert await refusal(make(policy="Aes256_Sha256_RsaPss")) == "opcua.not-accepted"
         plain = driver_of(url, POINTS, every="1s", timeout="3s")
-        assert await refusal(plain) in ("opcua.not_accepted", "opcua.denied", "opcua.unreachable")
+        assert await refusal(plain) in ("opcua.not-accepted", "opcua.denied", "opcua.unreachable")
     finally:
         await server.stop()
 
@@ -106,7 +106,7 @@ async def test_a_secured_channel_and_a_password_open_the_door(tmp_path, driver_o
 async def test_an_unknown_host_is_named(driver_of):
     """A name that nobody resolves."""
     code = await refusal(driver_of("opc.tcp://no-such-host.invalid:4840", POINTS, every="1s", timeout="5s"))
-    assert code in ("opcua.unknown_host", "opcua.unreachable")
+    assert code in ("opcua.unknown-host", "opcua.unreachable")
 
 
 @pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
@@ -173,7 +173,7 @@ async def test_a_listener_hears_the_server_end_its_subscription(own_plant, drive
     await own_plant.write("Double", 0.7)
     with pytest.raises(LinkDown) as caught:
         await asyncio.wait_for(listening, 5)
-    assert (caught.value.code, caught.value.fields["reason"]) == ("opcua.subscription_ended", "BadTimeout")
+    assert (caught.value.code, caught.value.fields["reason"]) == ("opcua.subscription-ended", "BadTimeout")
     await driver.close()
 
 
@@ -199,7 +199,7 @@ async def test_a_subscription_that_cannot_be_made_is_link_down(own_plant, driver
         transport.pause_reading()
     with pytest.raises(LinkDown) as caught:
         await driver.listen(driver.groups[0], _ignore)
-    assert caught.value.code == "opcua.no_answer"
+    assert caught.value.code == "opcua.no-answer"
     await driver.close()
 
 

@@ -36,17 +36,17 @@ def test_a_node_is_written_in_the_form_of_the_standard(node):
 )
 def test_what_is_no_node_id_is_refused(node):
     """Before anything is asked of a server."""
-    assert fault({"node": node}) == "opcua.node_id"
+    assert fault({"node": node}) == "opcua.node-id"
 
 
 @pytest.mark.parametrize(
     ("keys", "code"),
     [
-        ({"scale": 0}, "opcua.scale_zero"),
-        ({"range": [2, 1]}, "opcua.range_crossed"),
+        ({"scale": 0}, "opcua.scale-zero"),
+        ({"range": [2, 1]}, "opcua.range-crossed"),
         ({"deadband": -1}, "opcua.deadband"),
-        ({"type": "text", "range": [0, 1]}, "opcua.no_number"),
-        ({"type": "bool", "deadband": 1}, "opcua.no_number"),
+        ({"type": "text", "range": [0, 1]}, "opcua.no-number"),
+        ({"type": "bool", "deadband": 1}, "opcua.no-number"),
     ],
 )
 def test_each_mistake_in_a_point_has_its_code(keys, code):
@@ -72,7 +72,7 @@ def test_names_and_both_kinds_of_addresses_are_taken(url):
 
 def test_security_without_a_certificate_is_refused_at_once():
     """Not when the server refuses it."""
-    assert fault({"policy": "Basic256Sha256"}, Security) == "opcua.certificate_missing"
+    assert fault({"policy": "Basic256Sha256"}, Security) == "opcua.certificate-missing"
 
 
 def test_a_password_is_not_shown():
@@ -97,20 +97,20 @@ POINT = {"node": "i=1"}
 @pytest.mark.parametrize(
     ("device", "path", "code"),
     [
-        ({"every": "1s"}, (), "drivers.no_points"),
-        ({"points": {"a": POINT}}, ("points", "a"), "opcua.every_or_subscribe"),
-        ({"every": "1s", "subscribe": "1s", "points": {"a": POINT}}, ("every",), "opcua.every_and_subscribe"),
+        ({"every": "1s"}, (), "drivers.no-points"),
+        ({"points": {"a": POINT}}, ("points", "a"), "opcua.every-or-subscribe"),
+        ({"every": "1s", "subscribe": "1s", "points": {"a": POINT}}, ("every",), "opcua.every-and-subscribe"),
         (
             {"subscribe": "1s", "points": {"a": {**POINT, "every": "1s"}}},
             ("points", "a", "every"),
-            "opcua.every_and_subscribe",
+            "opcua.every-and-subscribe",
         ),
         (
             {"every": "1s", "points": {"a": {**POINT, "deadband": 1}}},
             ("points", "a", "deadband"),
-            "opcua.deadband_needs_subscribe",
+            "opcua.deadband-needs-subscribe",
         ),
-        ({"every": "1s", "points": {f"p{n}": POINT for n in range(4097)}}, (), "drivers.too_many_points"),
+        ({"every": "1s", "points": {f"p{n}": POINT for n in range(4097)}}, (), "drivers.too-many-points"),
     ],
 )
 def test_what_cannot_be_carried_out_is_named_with_its_place(device, path, code, clock):

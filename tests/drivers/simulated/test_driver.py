@@ -72,7 +72,7 @@ async def test_a_closed_link_is_down(clock):
 
 
 @pytest.mark.parametrize(
-    ("keys", "code"), [({"scale": 0}, "simulated.scale_zero"), ({"range": [1, 0]}, "simulated.range_crossed")]
+    ("keys", "code"), [({"scale": 0}, "simulated.scale-zero"), ({"range": [1, 0]}, "simulated.range-crossed")]
 )
 def test_each_mistake_has_its_code(keys, code):
     """The code is the key to the words."""
@@ -84,9 +84,9 @@ def test_each_mistake_has_its_code(keys, code):
 @pytest.mark.parametrize(
     ("device", "code"),
     [
-        ({"points": {}}, "drivers.no_points"),
-        ({"points": {f"p{n}": {} for n in range(4097)}}, "drivers.too_many_points"),
-        ({"every": None, "points": {"a": {}}}, "drivers.every_missing"),
+        ({"points": {}}, "drivers.no-points"),
+        ({"points": {f"p{n}": {} for n in range(4097)}}, "drivers.too-many-points"),
+        ({"every": None, "points": {"a": {}}}, "drivers.every-missing"),
     ],
 )
 def test_what_cannot_be_carried_out_is_named(device, code, clock):
