@@ -317,6 +317,14 @@ def test_a_bool_that_is_neither_is_malformed():
         decode_payload(dumps(body | {0: b"\2" + body[0][1:]}), [layout])
 
 
+def test_frames_of_a_layout_without_columns_are_bounded_too():
+    """They hold no reading, and must still not be without end."""
+    body = {0: bytes(16 * (MAX_READINGS + 1)), 1: [1, [0], MAX_READINGS + 1, {}, {}]}
+    with pytest.raises(BlockInvalid) as refused:
+        decode_payload(dumps(body), [Layout("l", "d", "m", None, ())])
+    assert refused.value.reason == "too-many-readings"
+
+
 def test_a_time_beyond_64_bits_is_malformed():
     """A tick must not carry a time out of its range."""
     layout = Layout("l", "d", "m", None, ())

@@ -113,6 +113,15 @@ def test_acknowledged_intervals_are_kept_with_the_next_commit(store):
     assert store.streams() == {"main": 1, "quiet": 2}
 
 
+def test_a_stream_without_a_block_has_no_head(path):
+    """An uplink may know of it before there is anything to carry."""
+    with Store.open(path, TRUSTED) as store:
+        store.append([], {("province", "quiet"): Intervals()})
+        fill(store, commits=1)
+    with Store.open(path, TRUSTED) as store:
+        assert list(store.heads()) == ["main"]
+
+
 def test_a_damaged_note_of_acknowledgement_means_sending_again(path):
     """Losing it costs repeats, never a start."""
     with Store.open(path, TRUSTED) as store:
