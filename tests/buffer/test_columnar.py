@@ -225,6 +225,15 @@ def test_keys_of_a_later_version_are_skipped():
     assert decode_payload(dumps({**body, 9: "later"}), [SMALL]).frames[0][1][0].values == GOOD_ROW
 
 
+def test_members_of_a_later_version_are_skipped_in_every_record():
+    """Sections, marks, groups of changes, events and definitions may grow at their end."""
+    body = body_with()
+    plain = decode_payload(dumps(body), [SMALL])
+    for record in (body[1], body[1][4][0][0], body[2], body[2][2][0], body[3][0], body[4]):
+        record.append("later")
+    assert decode_payload(dumps(body), [SMALL]) == plain
+
+
 def body_with(**changes):
     """Give an encoded payload, some keys of which say something else."""
     frame = fault_frame(SMALL, 5, 0x80050000)
