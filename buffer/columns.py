@@ -14,7 +14,6 @@ The columnar codec enters.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain, groupby
 from struct import error as struct_error
 from struct import unpack
@@ -24,7 +23,7 @@ from buffer.cbor import expect, natural
 from buffer.errors import BlockInvalid
 from buffer.frame import Column, Kind, Layout, Value
 from buffer.lanes import WIDTHS, LaneReader, LaneWriter, pack_all
-from buffer.layout import KINDS
+from buffer.layout import KINDS, once_a_layout
 
 LETTERS: dict[Kind, str] = {
     "bool": "B",
@@ -79,7 +78,7 @@ class Plan:
         return ((position, run.kind) for run in self.runs for position in run.positions)
 
 
-@lru_cache(maxsize=1024)
+@once_a_layout
 def plan(layout: Layout) -> Plan:
     """Work out a layout's lane order once."""
     numbered = list(enumerate(layout.columns))

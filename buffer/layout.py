@@ -11,9 +11,9 @@ What is always true here:
 Anyone may enter.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from buffer.cbor import dumps, expect, fields, loads, natural
 from buffer.errors import BlockInvalid
@@ -31,6 +31,29 @@ _KIND_NUMBER = {kind: number for number, kind in enumerate(KINDS)}
 _COLUMN_TEXTS = ("unit", "scale", "offset", "address", "order", "low", "high", "note")
 _LAYOUT_TEXTS = ("link", "device", "driver")
 _EVERY, _COLUMNS = 3, 4
+
+
+T = TypeVar("T")
+
+
+def once_a_layout(work: Callable[[Layout], T]) -> Callable[[Layout], T]:
+    """Remember what `work` gave for a layout, by the object's identity.
+
+    Not by equality: after a change of configuration layouts are equal to earlier ones without being the same, and each
+    comparison would walk all their columns.
+    """
+    known: dict[int, tuple[Layout, T]] = {}
+
+    def look_up(layout: Layout) -> T:
+        found = known.get(id(layout))
+        if found is None:
+            if len(known) >= MAX_LAYOUTS:
+                known.clear()
+            # The layout is kept, so that its identity cannot pass to another one.
+            found = known[id(layout)] = (layout, work(layout))
+        return found[1]
+
+    return look_up
 
 
 def encode_layout(layout: Layout) -> bytes:
@@ -61,7 +84,7 @@ def decode_layout(data: bytes) -> Layout:
     )
 
 
-@lru_cache(maxsize=MAX_LAYOUTS)
+@once_a_layout
 def layout_id(layout: Layout) -> bytes:
     """Give the layout's identity: the SHA-256 of its encoding."""
     return sha256(encode_layout(layout)).digest()

@@ -87,7 +87,7 @@ def apply_marks(frames: list[Frame], marks: object, width: int) -> None:
     """Give marked frames their statuses, and take their absent values from them."""
     free = 0
     for mark in expect(marks, list, "marks"):
-        if len(expect(mark, list, "marks")) != 4:
+        if len(expect(mark, list, "marks")) < 4:
             raise BlockInvalid("marks")
         first = natural(mark[0], len(frames), "marks")
         count = natural(mark[1], len(frames) - first, "marks")

@@ -6,6 +6,7 @@ from buffer.block import Block, ClockQuality, Header, read_header, sign_header
 from buffer.frame import Column, Event, Frame, Layout
 from buffer.keys import DeviceKey
 from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
+from buffer.store import Store
 
 SECOND = 1_000_000_000
 WALL = 1_767_225_600 * SECOND
@@ -80,3 +81,19 @@ def resigned(block: Block, signer: DeviceKey, **changes: object) -> Block:
     """Give a block whose header says something else, well signed."""
     header: Header = replace(read_header(block.envelope), **changes)
     return Block(sign_header(header, signer), block.payload)
+
+
+def station_of(store: Store) -> Station:
+    """Give a station that seals for a store."""
+    return Station(epoch=store.epoch, heads=store.heads())
+
+
+def fill(store: Store, commits: int = 3, stream: str = "main") -> list[Block]:
+    """Append some blocks; give them."""
+    station = station_of(store)
+    found: list[Block] = []
+    for _ in range(commits):
+        sealed = station.seal(stream=stream)
+        store.append([sealed])
+        found += sealed.blocks
+    return found

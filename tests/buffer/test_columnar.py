@@ -225,6 +225,15 @@ def test_keys_of_a_later_version_are_skipped():
     assert decode_payload(dumps({**body, 9: "later"}), [SMALL]).frames[0][1][0].values == GOOD_ROW
 
 
+def test_members_of_a_later_version_are_skipped_in_every_record():
+    """Sections, marks, groups of changes, events and definitions may grow at their end."""
+    body = body_with()
+    plain = decode_payload(dumps(body), [SMALL])
+    for record in (body[1], body[1][4][0][0], body[2], body[2][2][0], body[3][0], body[4]):
+        record.append("later")
+    assert decode_payload(dumps(body), [SMALL]) == plain
+
+
 def body_with(**changes):
     """Give an encoded payload, some keys of which say something else."""
     frame = fault_frame(SMALL, 5, 0x80050000)
@@ -315,6 +324,14 @@ def test_a_bool_that_is_neither_is_malformed():
     body = loads(one(Frame(0, 0, (True,)), layout), "payload")
     with pytest.raises(BlockInvalid):
         decode_payload(dumps(body | {0: b"\2" + body[0][1:]}), [layout])
+
+
+def test_frames_of_a_layout_without_columns_are_bounded_too():
+    """They hold no reading, and must still not be without end."""
+    body = {0: bytes(16 * (MAX_READINGS + 1)), 1: [1, [0], MAX_READINGS + 1, {}, {}]}
+    with pytest.raises(BlockInvalid) as refused:
+        decode_payload(dumps(body), [Layout("l", "d", "m", None, ())])
+    assert refused.value.reason == "too-many-readings"
 
 
 def test_a_time_beyond_64_bits_is_malformed():

@@ -17,6 +17,7 @@ from buffer.layout import (
     encode_catalogue,
     encode_layout,
     layout_id,
+    once_a_layout,
 )
 
 FULL = Layout(
@@ -41,6 +42,19 @@ def test_layouts_that_hash_alike_are_still_told_apart():
     twin = replace(METER, columns=(METER.columns[0], Column("energy", "float32")))
     assert hash(twin) == hash(METER)
     assert len({twin, METER}) == 2
+
+
+def test_what_is_known_of_a_layout_is_remembered_without_comparing_it():
+    """By identity; and the memory is bounded."""
+    asked = []
+    look_up = once_a_layout(lambda layout: asked.append(layout) or layout.device)
+    twin = replace(METER)
+    assert [look_up(METER), look_up(METER), look_up(twin)] == ["meter"] * 3
+    assert len(asked) == 2
+    for number in range(MAX_LAYOUTS):
+        look_up(replace(METER, device=str(number)))
+    assert look_up(METER) == "meter"
+    assert len(asked) == 3 + MAX_LAYOUTS
 
 
 def test_a_layout_beyond_the_bounds_is_refused():

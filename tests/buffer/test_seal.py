@@ -7,8 +7,10 @@ import pytest
 from chains import METER, SECOND, Station, batch, event, key, moment
 
 from buffer.block import KIND_DATA, KIND_DEFINITIONS, MAX_PAYLOAD, encode_block, open_envelope, trust
+from buffer.columnar import Definitions, Payload
 from buffer.frame import Change, Column, Event, Frame, Layout
 from buffer.layout import catalogue_digest, decode_layout, layout_id
+from buffer.pack import Packer
 from buffer.seal import Batch
 from buffer.verify import Verifier, payload_of
 
@@ -223,6 +225,12 @@ def test_definitions_that_cannot_be_encoded_are_a_bug_of_ours():
     """There is no entry to leave out."""
     with pytest.raises(ValueError, match="characters"):
         Station().seal(Batch(), catalogue=(replace(METER, device="x" * 2000),))
+
+
+def test_definitions_beyond_the_bounds_are_a_bug_of_ours():
+    """There is no entry to leave out here either."""
+    with pytest.raises(ValueError, match="too large"):
+        Packer([], 1000, 0, b"").pack(Payload(definitions=Definitions((random.Random(1).randbytes(MAX_PAYLOAD + 1),))))
 
 
 def test_a_volatile_block_says_so():
