@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SOURCES = (*(ROOT / "drivers").rglob("*.py"), ROOT / "agent" / "poller.py")
 DOMAINS = ("drivers", "modbus", "opcua", "simulated")
 CODE = re.compile(rf"(?:{'|'.join(DOMAINS)})\.[a-z0-9-]+")
 FIELD = re.compile(r"{(\w+)}")
@@ -15,11 +16,7 @@ FIELD = re.compile(r"{(\w+)}")
 
 def raised():
     """Give every code in the sources of the drivers and of their wall, with the names of the fields given beside it anywhere."""
-    nodes = [
-        node
-        for path in (*(ROOT / "drivers").rglob("*.py"), ROOT / "agent" / "poller.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    ]
+    nodes = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
     codes = {text: set() for text in texts if CODE.fullmatch(text)}
     for call in (node for node in nodes if isinstance(node, ast.Call)):
