@@ -15,7 +15,7 @@ FIELD = re.compile(r"{(\w+)}")
 
 
 def raised():
-    """Give every code in the sources of the drivers and of their wall, with the names of the fields given beside it anywhere."""
+    """Give every code in the sources, with the names of the fields given beside it anywhere."""
     nodes = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
     codes = {text: set() for text in texts if CODE.fullmatch(text)}
