@@ -36,8 +36,10 @@ from buffer.keys import known_public, load_or_create
 from config.model import Uplink as UplinkSettings
 from drivers.api import Driver, Group
 
-SEAL_S = 2.5
-DELIVER_S = 1.5
+POLL_S = 1.0
+SEAL_S = 2.0
+DELIVER_S = 1.2
+"""How long leaving waits for polls under way, for the last seal, and for its delivery."""
 EVENT_ID_BYTES = 8
 
 _log = Log("app")
@@ -83,21 +85,24 @@ class App:
             others = [house.create_task(uplink.run(), name="uplink") for uplink in uplinks]
             others.append(house.create_task(self._serve_control(), name="control"))
             others.append(house.create_task(supervise.feed_watchdog(lambda: self._recorder.turns), name="watchdog"))
-            polling = [house.create_task(self._poller(driver).run(), name=driver.name) for driver in self._drivers]
+            pollers = [self._poller(driver) for driver in self._drivers]
+            polling = [house.create_task(poller.run(), name="poller") for poller in pollers]
             supervise.notify("READY=1")
             _log.info("running", gateway=self._health.gateway, key=self._health.key_id, links=len(polling))
             await stop.wait()
             supervise.notify("STOPPING=1")
-            await self._leave(recording, polling, uplinks, others)
+            for poller in pollers:
+                poller.stop()
+            await asyncio.wait(polling, timeout=POLL_S)
+            await _cancel(polling)
+            await self._leave(recording, uplinks, others)
 
     async def _leave(
         self,
         recording: asyncio.Task[None],
-        polling: list[asyncio.Task[None]],
         uplinks: list[Uplink],
         others: list[asyncio.Task[Any]],
     ) -> None:
-        await _cancel(polling)
         self._recorder.event("stop", reason="asked", urgent=True)
         self._recorder.stop()
         await asyncio.wait([recording], timeout=SEAL_S)
@@ -133,6 +138,8 @@ class App:
 
     def _endpoint(self, name: str, settings: UplinkSettings) -> Endpoint:
         _, host, port = split_url(settings.url)
+        if settings.mqtt != "5":
+            _log.warning("mqtt-311", uplink=name, effect="a refused publish cannot be told from an accepted one")
         client_id = f"{self._config.gateway.id}.{name}"
         protocol = 5 if settings.mqtt == "5" else 4
         if settings.tls is None:

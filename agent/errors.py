@@ -11,13 +11,11 @@ class Exit(IntEnum):
 
     OK = 0
     UNPROVEN = 1
-    """Verification found something unexplained, or a demonstration's verdict does not hold."""
+    """Verification found something unexplained, a demonstration's verdict does not hold, or a bug of ours."""
     UNREADABLE = 2
     """The source to verify cannot be read, or the command line is wrong."""
     UNAVAILABLE = 69
     """The service, a broker or a program that the command needs is not there."""
-    INTERNAL = 70
-    """A bug of ours; the log has its traceback."""
     BUFFER = 74
     """The buffer cannot be read or written, or a newer Trambien made it."""
     BUSY = 75

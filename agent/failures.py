@@ -34,7 +34,7 @@ _EXITS: dict[type[BufferFault], Exit] = {
 
 def exit_of(error: AgentError | BufferFault) -> Exit:
     """Give the exit code that an error ends a command with."""
-    return error.exit if isinstance(error, AgentError) else _EXITS.get(type(error), Exit.INTERNAL)
+    return error.exit if isinstance(error, AgentError) else _EXITS[type(error)]
 
 
 def tell(error: AgentError | BufferFault, words: Words) -> Exit:

@@ -57,13 +57,24 @@ class Poller:
         self._streams = tuple(dict.fromkeys(group.stream for group in driver.groups))
         self._lost: asyncio.Future[None] | None = None
         self._tried = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._rest: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
-        """Keep the link open and serve its ticks."""
+        """Keep the link open and serve its ticks, until `stop` or cancellation."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_open(), name=f"link {self._driver.name}")
+            keeping = tasks.create_task(self._keep_open(), name=f"link {self._driver.name}")
             if self._polled:
-                tasks.create_task(self._serve_ticks(), name=f"ticks {self._driver.name}")
+                await self._serve_ticks()
+            else:
+                await self._stop.wait()
+            keeping.cancel()
+
+    def stop(self) -> None:
+        """Ask `run` to return when the poll under way, if there is one, has brought its answer."""
+        self._stop.set()
+        if self._rest is not None and not self._rest.done():
+            self._rest.set_result(None)
 
     async def _keep_open(self) -> None:
         pause_s = FIRST_PAUSE_S
@@ -113,16 +124,27 @@ class Poller:
         await self._tried.wait()
         clock, recorder = self._house.clock, self._house.recorder
         schedule = Schedule([group.layout.every_ns or NS_PER_S for group in self._polled], clock.boot_ns())
-        while True:
+        while not self._stop.is_set():
             wait_ns = schedule.next_due_ns() - clock.boot_ns()
             if wait_ns > 0:
-                await asyncio.sleep(wait_ns / NS_PER_S)
+                await self._sleep(wait_ns)
+                continue
             if (tick := schedule.take(clock.boot_ns())) is None:
                 continue
             group = self._polled[tick.number]
             await recorder.room()
             recorder.add(group, await self._frame(group))
             self._count_missed(group, schedule.done(tick, clock.boot_ns()))
+
+    async def _sleep(self, wait_ns: int) -> None:
+        """Rest until a tick is due; `stop` ends it."""
+        loop = asyncio.get_running_loop()
+        rest = self._rest = loop.create_future()
+        timer = loop.call_later(wait_ns / NS_PER_S, _wake, rest)
+        try:
+            await rest
+        finally:
+            timer.cancel()
 
     async def _frame(self, group: Group) -> Frame:
         """Poll one group once, or say in its frame why not."""
@@ -191,3 +213,8 @@ class Poller:
         if missed:
             self._health.devices[group.device].missed += missed
             self._house.recorder.missed(group.stream, missed)
+
+
+def _wake(rest: asyncio.Future[None]) -> None:
+    if not rest.done():
+        rest.set_result(None)

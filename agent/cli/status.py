@@ -73,7 +73,7 @@ def _uplinks(state: Document, words: Words) -> Table:
     for name, uplink in state["uplinks"].items():
         connected = "agent.status-connected" if uplink["connected"] else "agent.status-disconnected"
         sums = (str(sum(uplink[figure].values())) for figure in ("acknowledged", "pending", "lost"))
-        trouble = _trouble(uplink["error"], words)
+        trouble = _trouble(uplink["error"] or uplink["refusal"], words)
         table.add_row(name, words.say(connected, {}), *sums, f"{uplink['bytes_sent'] / 1e6:.1f} MB", trouble)
     return table
 

@@ -227,3 +227,43 @@ async def test_changes_are_passed_on_in_order_and_a_lost_listener_reopens_the_li
     assert [change.value for _, change in seen if isinstance(change, Change)] == [1, 2, 3, 4]
     assert driver.opened == 2
     assert health.devices["a"].alive
+
+
+async def test_stopping_waits_for_the_answer_under_way(tmp_path: Path) -> None:
+    """What the instrument was asked for is taken before the poller returns."""
+    asked = asyncio.Event()
+
+    async with Bench(tmp_path / "buffer.db") as bench:
+        driver = Scripted(bench.clock, group("a", 1000), answer=lambda _device: 7, opening=lambda: None)
+        plain = driver.poll
+
+        async def slow(one: Group) -> Frame:
+            asked.set()
+            await asyncio.sleep(0.2)
+            return await plain(one)
+
+        driver.poll = slow  # type: ignore[method-assign]
+        seen: list[Frame] = []
+        bench.recorder.add = lambda _one, frame: seen.append(frame)  # type: ignore[method-assign]
+        health = LinkHealth("scripted", {"a": DeviceHealth("main")})
+        poller = Poller(driver, House(bench.recorder, bench.clock, random.Random(1)), health)
+        running = asyncio.create_task(poller.run())
+        await asked.wait()
+        poller.stop()
+        await asyncio.wait_for(running, 2)
+    assert [frame.values for frame in seen] == [(7,)]
+    assert driver.closed >= 1
+
+
+async def test_stopping_a_link_that_rests_or_only_listens_is_immediate(tmp_path: Path) -> None:
+    """Neither the next tick nor a silent instrument is waited for."""
+    async with Bench(tmp_path / "buffer.db") as bench:
+        for one in (group("a", 60_000), group("a", None)):
+            driver = Scripted(bench.clock, one, answer=lambda _device: 7, opening=lambda: None)
+            bench.recorder.add = lambda *_: None  # type: ignore[method-assign]
+            health = LinkHealth("scripted", {"a": DeviceHealth("main")})
+            poller = Poller(driver, House(bench.recorder, bench.clock, random.Random(1)), health)
+            running = asyncio.create_task(poller.run())
+            await asyncio.sleep(0.1)
+            poller.stop()
+            await asyncio.wait_for(running, 1)
