@@ -79,8 +79,14 @@ def _block(data: bytes) -> Block:
 
 
 async def prove_topic(url: str, client: Client, verifier: Verifier, seconds: float | None) -> None:
-    """Feed every block that arrives under `mqtts://host:port/prefix/gateway`, for so long or until cancelled."""
-    scheme, host, port = split_url(url)
+    """Feed every block that arrives under `mqtts://host:port/prefix/gateway`, for so long or until cancelled.
+
+    Raises SourceUnreadable, BrokerRefused, or BrokerDown where there is no connection at the end.
+    """
+    try:
+        scheme, host, port = split_url(url)
+    except ValueError as error:
+        raise SourceUnreadable("agent.source-unreadable", source=url, reason=str(error)) from error
     if scheme == "mqtts" and client.ca is None:
         raise SourceUnreadable("agent.url-needs-ca", source=url)
     root = urlsplit(url).path.strip("/")
@@ -88,5 +94,8 @@ async def prove_topic(url: str, client: Client, verifier: Verifier, seconds: flo
         raise SourceUnreadable("agent.source-unreadable", source=url, reason="mqtts://host:port/prefix/gateway")
     ca, cert, key = (str(path) if path else None for path in (client.ca, client.cert, client.key))
     endpoint = Endpoint(host, port, "", ca, cert, key)
+    receiver = Receiver(endpoint, root, verifier)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(Receiver(endpoint, root, verifier).run(), seconds)
+        await asyncio.wait_for(receiver.run(), seconds)
+    if receiver.trouble is not None:
+        raise receiver.trouble

@@ -52,6 +52,8 @@ class Receiver:
         self._waiting: list[tuple[Header, Block]] = []
         self._seen: defaultdict[str, Intervals] = defaultdict(Intervals)
         self.verifier = verifier
+        self.trouble: BrokerDown | None = None
+        """Why there is no connection; None while there is one."""
         self.invalid = 0
         """Messages that are no blocks at all, or definitions whose hash is not their name."""
 
@@ -60,7 +62,8 @@ class Receiver:
         while True:
             try:
                 await self.receive()
-            except BrokerDown:
+            except BrokerDown as error:
+                self.trouble = error
                 await asyncio.sleep(RETRY_S)
 
     async def receive(self) -> None:
@@ -68,6 +71,7 @@ class Receiver:
         async with await connect(self._endpoint) as session:
             session.on_message = self._take
             await session.subscribe(*(f"{self._root}/{topic}" for topic in TOPICS))
+            self.trouble = None
             await session.ended
 
     def _take(self, message: Message) -> None:

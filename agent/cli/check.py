@@ -15,14 +15,14 @@ from agent import faults
 from agent.clock import SystemClock
 from agent.errors import Exit
 from agent.settings import Settings, credentials, read
-from agent.words import Words
+from agent.words import Language, Words
 from config.errors import ConfigFaults
 
 
 def command(
     file: Annotated[Path, typer.Argument(help="The configuration file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
-    language: Annotated[str | None, typer.Option(help="vi or en; by default the file's own.")] = None,
+    language: Annotated[Language | None, typer.Option(help="By default the file's own.")] = None,
 ) -> None:
     """Judge a configuration: every fault at once. Exit 0 or 78."""
     raise typer.Exit(check(file, as_json=as_json, language=language))

@@ -19,7 +19,7 @@ from agent.demo.scenario import Pace, demonstrate
 from agent.demo.screen import Screen
 from agent.demo.verdict import Verdict
 from agent.errors import AgentError, Exit
-from agent.words import Words, environment_language
+from agent.words import Language, Words, environment_language
 
 
 def command(
@@ -28,7 +28,7 @@ def command(
     data: Annotated[Path | None, typer.Option(help="Directory of the recorded data to replay.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The broker's port; else a free one.")] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Use the embedded broker (MQTT 3.1.1).")] = False,
-    language: Annotated[str | None, typer.Option(help="vi or en; by default that of the environment.")] = None,
+    language: Annotated[Language | None, typer.Option(help="By default that of the environment.")] = None,
 ) -> None:
     """Show the whole system: instruments, outage, kill, drain, and a verdict. Exit 0 only if the verdict holds."""
     words = Words(language or environment_language(os.environ))

@@ -15,7 +15,7 @@ from agent import failures
 from agent.app import key_path
 from agent.errors import AgentError, Exit
 from agent.proof import Client, is_url, prove_files, prove_topic
-from agent.words import Words, environment_language
+from agent.words import Language, Words, environment_language
 from buffer.keys import known_public, load_public
 from buffer.verify import Report, Verifier
 
@@ -43,7 +43,7 @@ def command(
     ca: Annotated[Path | None, typer.Option(help="The broker's authority, for a topic.")] = None,
     cert: Annotated[Path | None, typer.Option(help="This client's certificate.")] = None,
     key: Annotated[Path | None, typer.Option(help="This client's key.")] = None,
-    language: Annotated[str | None, typer.Option(help="vi or en; by default that of the environment.")] = None,
+    language: Annotated[Language | None, typer.Option(help="By default that of the environment.")] = None,
 ) -> None:
     """Prove that blocks are authentic, complete and in order. Exit 0 proven, 1 unexplained, 2 unreadable."""
     words = Words(language or environment_language(os.environ))

@@ -284,3 +284,41 @@ async def test_an_instrument_is_read_and_the_platform_can_prove_it(tmp_path: Pat
     assert report["blocks"] >= 10
     assert report["readings"] >= 100
     assert len(instrument.served) >= 30
+
+
+@pytest.mark.parametrize("harm", ["damaged", "missing"])
+def test_a_key_that_is_gone_is_replaced_and_the_chain_says_so(config: Path, harm: str) -> None:
+    """Nothing is deleted, an alarm stands in the logbook, and both keys together prove all of it."""
+    first = Running(config)
+    first.status()
+    first.leave()
+    key = config.with_name("data") / "device.key"
+    if harm == "damaged":
+        key.write_bytes(b"no key at all")
+    else:
+        key.unlink()
+    service = Running(config)
+    service.status()
+    assert "key-lost" in service.leave()
+    known = known_public(key)
+    assert len(known) == 2
+    verifier = Verifier(known)
+    with Reader(key.with_name("buffer.db")) as reader:
+        for _, block in reader.blocks("main"):
+            verifier.feed(block.envelope, block.payload)
+    report = verifier.report()
+    assert report.verdict == "complete"
+    assert len(report.epochs) == 2
+
+
+def test_a_buffer_whose_head_no_known_key_signed_is_refused_and_not_touched(config: Path) -> None:
+    """74: a stranger's buffer is not continued."""
+    first = Running(config)
+    first.status()
+    first.leave()
+    data = config.with_name("data")
+    for file in data.glob("device.key*"):
+        file.unlink()
+    before = (data / "buffer.db").read_bytes()
+    assert_told(run(config), Exit.BUFFER, "buffer.db")
+    assert (data / "buffer.db").read_bytes() == before
