@@ -83,7 +83,7 @@ def _show(verdict: Verdict, words: Words, console: Console) -> None:
     lines += [words.say("agent.demo-finding", {"finding": text}) for text in (*verdict.gaps, *verdict.findings)]
     lines += [words.say(verdict.unproven, {})] if verdict.unproven else []
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
     if verdict.holds:
         console.print(words.say("agent.demo-holds", {}), style="bold green", markup=False)
     else:
