@@ -18,13 +18,15 @@ from typing import NoReturn
 from agent.broker import NO_MATCHING_SUBSCRIBERS, Message, Session
 from agent.formats import Format
 from agent.health import UplinkHealth
-from agent.keeper import Kept
+from agent.keeper import Kept, Reading
 from agent.lanes import Lanes
 from agent.recorder import Recorder
+from buffer.errors import BufferFault
 
 REFUSED_PAUSES_S = (2.0, 5.0, 15.0, 60.0)
 UNHEARD_PAUSES_S = (2.0, 5.0)
 """Nobody is subscribed yet: whoever comes should not wait long."""
+UNREADABLE_PAUSE_S = 2.0
 READ_BLOCKS = 32
 READ_BYTES = 512_000
 
@@ -106,7 +108,11 @@ class Carrier:
 
     async def _load(self, stream: str, run: range) -> None:
         """Read a run of blocks taken from the lanes; settle what is damaged, give back what did not fit."""
-        reading = await self._recorder.read(stream, run[0], run[-1], READ_BYTES)
+        try:
+            reading = await self._recorder.read(stream, run[0], run[-1], READ_BYTES)
+        except BufferFault:  # told by the recorder; the store is opened again with the next commit
+            self._hold_s = UNREADABLE_PAUSE_S
+            reading = Reading((), ())
         for position in reading.damaged:
             self._health.lose(stream, "damaged")
             self._recorder.settle(self._carriage.name, stream, position)
@@ -116,7 +122,12 @@ class Carrier:
             self._lanes.give_back(stream, position)
 
     async def _send(self, kept: Kept) -> None:
-        await self._define(kept.catalogue)
+        try:
+            await self._define(kept.catalogue)
+        except BufferFault:
+            self._hold_s = UNREADABLE_PAUSE_S
+            self._lanes.give_back(kept.stream, kept.position)
+            return
         messages = self._carriage.format(self._carriage.root, kept)
         self._in_flight += len(messages)
         self._health.bytes_sent += sum(len(message.payload) for message in messages)

@@ -37,6 +37,12 @@ def exit_of(error: AgentError | BufferFault) -> Exit:
     return error.exit if isinstance(error, AgentError) else _EXITS[type(error)]
 
 
+def first(ended: BaseExceptionGroup[AgentError | BufferFault]) -> AgentError | BufferFault:
+    """Give the first error of a group, however deep it stands."""
+    leaf = ended.exceptions[0]
+    return first(leaf) if isinstance(leaf, BaseExceptionGroup) else leaf
+
+
 def tell(error: AgentError | BufferFault, words: Words) -> Exit:
     """Say on standard error what is wrong and how to mend it; give the exit code."""
     sys.stderr.write(f"trambien: {words.say(error.code, error.fields)}\n")

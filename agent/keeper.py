@@ -18,7 +18,7 @@ from typing import NamedTuple
 from agent.health import Document, StreamHealth
 from agent.log import Log
 from buffer.block import Block
-from buffer.errors import CommitFailed
+from buffer.errors import BufferLocked, BufferUnreadable, CommitFailed
 from buffer.frame import Layout
 from buffer.intervals import Intervals
 from buffer.keys import Signer
@@ -106,7 +106,10 @@ class Keeper:
 
     def seal(self, batches: Mapping[str, Batch], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
         """Seal and commit. Raises CommitFailed; the batches are unharmed and may be given again."""
-        store, sealer = self._opened()
+        try:
+            store, sealer = self._opened()
+        except (BufferUnreadable, BufferLocked) as error:  # after a failed commit: the medium is not back yet
+            raise CommitFailed(path=str(self._site.path), reason=str(error)) from error
         moment = self._moment()
         heads, catalogues = store.heads(), self._site.catalogues
         sealed = [

@@ -31,11 +31,12 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigFaults as found:
         sys.stderr.write(faults.text(found, Words(faults.language_of(options.config, os.environ))) + "\n")
         return Exit.CONFIG
+    code = Exit.OK
     try:
         asyncio.run(_run(settings, clock))
-    except failures.Mendable as error:
-        return failures.tell(error, Words(settings.loaded.config.gateway.language))
-    return Exit.OK
+    except* failures.Mendable as ended:
+        code = failures.tell(failures.first(ended), Words(settings.loaded.config.gateway.language))
+    return code
 
 
 async def _run(settings: Settings, clock: SystemClock) -> None:

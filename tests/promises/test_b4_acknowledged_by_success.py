@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -169,3 +170,47 @@ async def test_layouts_and_catalogue_come_before_the_first_block(tmp_path: Path,
             await until(lambda: sum(message.retain for message in late) >= 4)
     kinds = [message.topic.split("/")[3] for message in late]
     assert {"online", "state", "layout", "catalogue"} <= set(kinds)
+
+
+async def test_a_store_that_cannot_be_read_for_a_while_delays_and_loses_nothing(
+    tmp_path: Path, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection to the file breaks: reading waits, the next commit opens it again, everything arrives."""
+    monkeypatch.setattr("agent.recorder.RECENT_BYTES", 1)
+    monkeypatch.setattr("agent.carrier.UNREADABLE_PAUSE_S", 0.1)
+    async with listening(platform, f"{ROOT}/block/#") as messages:
+        async with Bench(tmp_path / "buffer.db", seal_every_s=60) as bench:
+            await bench.sealed(1)
+            await bench.owner.call(bench.keeper._store._db.close)
+            async with carrying(bench, platform) as health:
+                await until(lambda: health.connected)
+                await asyncio.sleep(0.3)
+                assert health.pending["main"] > 0
+                bench.add(2)
+                bench.recorder._urgent.set()
+                await until(lambda: health.pending == {"main": 0} and 2 in bench.numbers())
+    assert sorted(set(arrived(messages, bench))) == [1, 2]
+
+
+async def test_a_block_found_damaged_is_lost_for_the_uplink_and_named_and_the_rest_is_delivered(
+    tmp_path: Path, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing damaged is sent."""
+    monkeypatch.setattr("agent.recorder.RECENT_BYTES", 1)
+    path = tmp_path / "buffer.db"
+    async with Bench(path) as bench:
+        for number in (1, 2, 3):
+            await bench.sealed(number)
+    hurt = next(
+        kept
+        for kept in bench.committed
+        if kept.stream == "main" and numbers_in(kept.block, LAYOUT, bench.key.public_key) == [2]
+    )
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE block_1 SET payload = zeroblob(length(payload)) WHERE position = ?", (hurt.position,))
+    db.close()
+    async with listening(platform, f"{ROOT}/block/#") as messages:
+        async with Bench(path) as bench, carrying(bench, platform) as health:
+            await until(lambda: bool(bench.committed) and health.pending == {"main": 0})
+    assert health.lost == {"damaged": 1}
+    assert sorted(set(arrived(messages, bench))) == [1, 3]
