@@ -11,7 +11,7 @@ from agent import failures, faults, log, supervise
 from agent.app import App
 from agent.clock import SystemClock
 from agent.errors import Exit
-from agent.settings import Settings, credentials, read
+from agent.settings import credentials, read
 from agent.words import Words
 from config.errors import ConfigFaults
 
@@ -25,21 +25,22 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     options = parser.parse_args(arguments)
     log.configure(verbose=options.verbose)
-    clock = SystemClock()
     try:
-        settings = read(options.config, clock, credentials(os.environ))
+        settings = read(options.config, clock := SystemClock(), credentials(os.environ))
     except ConfigFaults as found:
         sys.stderr.write(faults.text(found, Words(faults.language_of(options.config, os.environ))) + "\n")
         return Exit.CONFIG
-    code = Exit.OK
+    code, words = Exit.OK, Words(settings.loaded.config.gateway.language)
     try:
-        asyncio.run(_run(settings, clock))
+        app = App(settings, clock)
+        del settings  # the places of every key are not needed any more, and are megabytes
+        asyncio.run(_run(app))
     except* failures.Mendable as ended:
-        code = failures.tell(failures.first(ended), Words(settings.loaded.config.gateway.language))
+        code = failures.tell(failures.first(ended), words)
     return code
 
 
-async def _run(settings: Settings, clock: SystemClock) -> None:
+async def _run(app: App) -> None:
     stop = asyncio.Event()
     supervise.on_stop(stop)
-    await App(settings, clock).run(stop)
+    await app.run(stop)
