@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent.companions import until_one_ends
 from agent.health import LinkHealth
 from agent.log import Log
 from agent.probing import Probing
@@ -100,14 +101,7 @@ class Poller:
         self._lost = asyncio.get_running_loop().create_future()
         self._tried.set()
         listeners = [asyncio.create_task(self._listen(group), name=f"listen {group.device}") for group in self._pushed]
-        try:
-            done, _ = await asyncio.wait([self._lost, *listeners], return_when=asyncio.FIRST_COMPLETED)
-            for ended in done:
-                ended.result()
-        finally:
-            for task in listeners:
-                task.cancel()
-            await asyncio.gather(*listeners, return_exceptions=True)
+        await until_one_ends(self._lost, listeners)
 
     async def _listen(self, group: Group) -> None:
         recorder = self._house.recorder

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from agent.broker import FIRST_FAILURE, NO_MATCHING_SUBSCRIBERS, Endpoint, Message, Session, connect
 from agent.carrier import Answers, Carriage, Carrier
+from agent.companions import until_one_ends
 from agent.errors import BrokerDown, BrokerRefused
 from agent.health import Document, UplinkHealth
 from agent.keeper import Kept
@@ -95,13 +96,8 @@ class Uplink:
             asyncio.create_task(self._tell(session), name=f"state {self._carriage.name}"),
         ]
         try:
-            done, _ = await asyncio.wait([session.ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            for ended in done:
-                ended.result()
+            await until_one_ends(session.ended, tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             self._carrier = None
             carrier.end()
             if not session.ended.done():

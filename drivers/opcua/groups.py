@@ -6,8 +6,9 @@ A device that reads has one group for each interval; a device that subscribes is
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from buffer.frame import MAX_POINTS, Column, Layout
+from buffer.frame import MAX_POINTS, Layout
 from drivers.api import DriverMisconfigured, Group
+from drivers.columns import column_of
 from drivers.opcua.fit import Fit
 from drivers.opcua.settings import OpcUaDevice, OpcUaLink, OpcUaPoint
 from drivers.plausible import raw_range
@@ -41,7 +42,7 @@ def _of_device(name: str, link: OpcUaLink, device_name: str) -> Iterator[Source]
     for point_name, point in device.points.items():
         intervals.setdefault(_every_ns(device, point, (*path, "points", point_name)), {})[point_name] = point
     for every_ns, points in intervals.items():
-        columns = tuple(_column(point_name, point) for point_name, point in points.items())
+        columns = tuple(column_of(point_name, point.type, point, point.node) for point_name, point in points.items())
         fits = tuple(_fit(point) for point in points.values())
         group = Group(device_name, device.stream, Layout(name, device_name, "opcua", every_ns, columns))
         yield Source(group, device, tuple(points.values()), fits)
@@ -62,18 +63,3 @@ def _every_ns(device: OpcUaDevice, point: OpcUaPoint, path: tuple[str | int, ...
 
 def _fit(point: OpcUaPoint) -> Fit:
     return Fit(point.type, raw_range(point, whole="int" in point.type))
-
-
-def _column(name: str, point: OpcUaPoint) -> Column:
-    low, high = point.range or ("", "")
-    return Column(
-        name=name,
-        kind=point.type,
-        unit=point.unit,
-        scale=point.scale or "",
-        offset=point.offset or "",
-        address=point.node,
-        low=low,
-        high=high,
-        note=point.note,
-    )

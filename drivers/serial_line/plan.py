@@ -18,6 +18,7 @@ from types import MappingProxyType
 
 from buffer.frame import Column, Layout
 from drivers.api import DriverMisconfigured, Group
+from drivers.columns import column_of
 from drivers.serial_line.lines import Grammar, Slot, status_code, status_names
 from drivers.serial_line.settings import LineDevice, LinePoint, LineStatus, SerialLineLink
 
@@ -110,7 +111,7 @@ def _groups(link: str, name: str, device: LineDevice, path: Path, grammar: Gramm
         place = (*path, "points", point_name)
         slot = _slot(point_name, point)
         _must_exist(slot.group, grammar.pattern, (*place, "group") if point.group else place)
-        column = _column(point_name, point, slot)
+        column = column_of(point_name, slot.kind, point, f"group:{slot.group}")
         by_interval.setdefault(_interval(device, point, path, place), []).append((column, slot))
     made: dict[Group, tuple[Slot, ...]] = {}
     for every_ns, members in by_interval.items():
@@ -132,18 +133,3 @@ def _interval(device: LineDevice, point: LinePoint, path: Path, place: Path) -> 
     if device.ask is not None and every is None:
         raise DriverMisconfigured((*path, "ask"), "serial.ask-without-every")
     return every
-
-
-def _column(name: str, point: LinePoint, slot: Slot) -> Column:
-    low, high = point.range or ("", "")
-    return Column(
-        name=name,
-        kind=slot.kind,
-        unit=point.unit,
-        scale=point.scale or "",
-        offset=point.offset or "",
-        address=f"group:{slot.group}",
-        low=low,
-        high=high,
-        note=point.note,
-    )

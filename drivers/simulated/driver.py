@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
 from buffer import status
-from buffer.frame import MAX_POINTS, Column, Frame, Layout, Value
+from buffer.frame import MAX_POINTS, Frame, Layout, Value
 from drivers.api import Clock, Driver, DriverMisconfigured, Group
+from drivers.columns import column_of
 from drivers.errors import LinkDown
 from drivers.plausible import RawRange, raw_range
 from drivers.simulated.settings import SimulatedLink, SimulatedPoint
@@ -74,25 +75,12 @@ def _of_device(name: str, link: SimulatedLink, device_name: str) -> Iterator[_So
             raise DriverMisconfigured((*path, "points", point_name), "drivers.every-missing", point=point_name)
         intervals.setdefault(every_ns, {})[point_name] = point
     for every_ns, points in intervals.items():
-        columns = tuple(_column(point_name, point) for point_name, point in points.items())
+        columns = tuple(
+            column_of(point_name, point.type, point, f"wave:{point.wave}") for point_name, point in points.items()
+        )
         waves = tuple(
             wave(point, every_ns, f"{device.seed}/{device_name}/{point_name}") for point_name, point in points.items()
         )
         plausible = tuple(raw_range(point, whole="int" in point.type) for point in points.values())
         layout = Layout(name, device_name, "simulated", every_ns, columns)
         yield _Source(Group(device_name, device.stream, layout), waves, plausible)
-
-
-def _column(name: str, point: SimulatedPoint) -> Column:
-    low, high = point.range or ("", "")
-    return Column(
-        name=name,
-        kind=point.type,
-        unit=point.unit,
-        scale=point.scale or "",
-        offset=point.offset or "",
-        address=f"wave:{point.wave}",
-        low=low,
-        high=high,
-        note=point.note,
-    )
