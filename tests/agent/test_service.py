@@ -16,6 +16,7 @@ import pytest
 from rig import Platform, until
 
 from agent import control
+from agent.broker import Message, connect
 from agent.demo.brokers import Mosquitto
 from agent.demo.certificates import Authority
 from agent.errors import Exit
@@ -322,3 +323,45 @@ def test_a_buffer_whose_head_no_known_key_signed_is_refused_and_not_touched(conf
     before = (data / "buffer.db").read_bytes()
     assert_told(run(config), Exit.BUFFER, "buffer.db")
     assert (data / "buffer.db").read_bytes() == before
+
+
+TWO_PLATFORMS = """
+gateway: {{id: station-1}}
+buffer: {{path: data/buffer.db, seal_every: 200ms}}
+uplinks:
+  province: {{url: 'mqtts://localhost:{port}', streams: [environment], tls: {tls}}}
+  factory: {{url: 'mqtts://localhost:{port}', streams: [environment, production], prefix: factory/v1, tls: {tls}}}
+links:
+  waves:
+    driver: simulated
+    devices:
+      outfall: {{every: 100ms, stream: environment, points: {{level: {{wave: sine}}}}}}
+      press: {{every: 100ms, stream: production, points: {{speed: {{wave: sine}}}}}}
+"""
+
+
+async def test_two_platforms_get_their_own_streams_and_acknowledge_for_themselves(
+    tmp_path: Path, platform: Platform
+) -> None:
+    """What the province is not meant to see is never in a byte it gets; each has a ledger of its own."""
+    pair = platform.authority.issue("station-1")
+    tls = json.dumps({"ca": str(platform.authority.ca), "cert": str(pair.cert), "key": str(pair.key)})
+    config = tmp_path / "gateway.yaml"
+    config.write_text(TWO_PLATFORMS.format(port=platform.broker.port, tls=tls))
+    async with await connect(platform.endpoint("listener")) as session:
+        received: list[Message] = []
+        session.on_message = received.append
+        await session.subscribe("#")
+        service = Running(config)
+        try:
+            await asyncio.to_thread(service.status)
+            await until(lambda: sum("factory/v1/station-1/block/production" in one.topic for one in received) > 5)
+            state = await asyncio.to_thread(service.status)
+        finally:
+            await asyncio.to_thread(service.leave)
+    theirs = [one for one in received if one.topic.startswith("trambien/v1/station-1/")]
+    assert any(one.topic.endswith("block/environment") for one in theirs)
+    assert not any(word in one.payload for one in theirs for word in (b"press", b"production", b"factory"))
+    assert set(state["uplinks"]["province"]["acknowledged"]) == {"environment"}
+    assert set(state["uplinks"]["factory"]["acknowledged"]) == {"environment", "production"}
+    assert not any(pending > 3 for uplink in state["uplinks"].values() for pending in uplink["pending"].values())
