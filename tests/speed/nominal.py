@@ -1,6 +1,6 @@
 """The nominal load: 10 Modbus TCP devices of 100 registers at 1 s, durable, signed, TLS, 1 s seal.
 
-`python tests/speed/nominal.py [SECONDS] [--profile FILE]` prints what the agent's process cost, as the kernel accounts
+`python tests/speed/nominal.py [SECONDS] [--every 1s] [--profile FILE]` prints what the agent's process cost, as the kernel accounts
 for it, and what it wrote; with `--profile`, a cProfile of its event loop's thread is left in FILE.
 """
 
@@ -46,17 +46,17 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def link(number: int, port: int, points: dict[str, object]) -> dict[str, object]:
+def link(number: int, port: int, every: str) -> dict[str, object]:
     """Give the link of one device."""
-    devices = {f"device-{number}": {"unit": 1, "every": "1s", "points": points}}
+    points = {f"r{n}": {"input": n, "type": "uint16"} for n in range(REGISTERS)}
+    devices = {f"device-{number}": {"unit": 1, "every": every, "points": points}}
     return {"driver": "modbus", "host": "127.0.0.1", "port": port, "devices": devices}
 
 
-def configuration(directory: Path, ports: list[int], broker: Mosquitto, authority: Authority) -> Path:
+def configuration(directory: Path, ports: list[int], every: str, broker: Mosquitto, authority: Authority) -> Path:
     """Write the file of the nominal load."""
     pair = authority.issue("station-1")
-    points = {f"r{n}": {"input": n, "type": "uint16"} for n in range(REGISTERS)}
-    links = {f"link-{n}": link(n, port, points) for n, port in enumerate(ports)}
+    links = {f"link-{n}": link(n, port, every) for n, port in enumerate(ports)}
     tls = {"ca": str(authority.ca), "cert": str(pair.cert), "key": str(pair.key)}
     document = {
         "gateway": {"id": "station-1"},
@@ -77,7 +77,7 @@ def spent(pid: int) -> tuple[float, int, int]:
     return (int(fields[11]) + int(fields[12])) / TICKS, int(status["VmRSS"].split()[0]), int(written)
 
 
-async def measure(seconds: float, profile: Path | None) -> dict[str, float]:
+async def measure(seconds: float, every: str, profile: Path | None) -> dict[str, float]:
     """Run the load for so long after a warm-up of ten seconds."""
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
@@ -86,7 +86,7 @@ async def measure(seconds: float, profile: Path | None) -> dict[str, float]:
         await broker.start()
         ports = free_ports(DEVICES)
         registers = subprocess.Popen([sys.executable, str(Path(__file__).with_name("registers.py")), *map(str, ports)])
-        config = configuration(directory, ports, broker, authority)
+        config = configuration(directory, ports, every, broker, authority)
         key, _ = load_or_create(directory / "device.key")
         pair = authority.issue("platform")
         endpoint = Endpoint("localhost", broker.port, "platform", str(authority.ca), str(pair.cert), str(pair.key))
@@ -127,8 +127,9 @@ async def measure(seconds: float, profile: Path | None) -> dict[str, float]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seconds", type=float, nargs="?", default=30)
+    parser.add_argument("--every", default="1s", help="the interval of every device")
     parser.add_argument("--profile", type=Path)
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-    for name, value in asyncio.run(measure(options.seconds, options.profile)).items():
+    for name, value in asyncio.run(measure(options.seconds, options.every, options.profile)).items():
         print(f"{name:28} {value:10.3f}")
