@@ -1,7 +1,7 @@
 """The nominal load: 10 Modbus TCP devices of 100 registers at 1 s, durable, signed, TLS, 1 s seal.
 
-`python tests/speed/nominal.py [SECONDS] [--every 1s] [--profile FILE]` prints what the agent's process cost, as the kernel accounts
-for it, and what it wrote; with `--profile`, a cProfile of its event loop's thread is left in FILE.
+`python tests/speed/nominal.py [SECONDS] [--every 1s] [--profile FILE]` prints what the agent's process cost, as the
+kernel accounts for it, and what it wrote; with `--profile`, a cProfile of its event loop's thread is left in FILE.
 """
 
 import argparse
