@@ -1,5 +1,7 @@
-// Deterministic CBOR (RFC 8949, section 4.2.1): only the one encoding of an item is read.
+// CBOR (RFC 8949) as section 1 of FORMAT.md reads it; with `only`, nothing but the deterministic encoding.
 // Integers: Number where safe, else BigInt. Maps: Map. Byte strings: Uint8Array. Floats: Float, so that 1.0 is not 1.
+
+const MAX_DEPTH = 16;
 
 export class Float {
   constructor(bits) {
@@ -13,8 +15,6 @@ export class Tagged {
     this.item = item;
   }
 }
-
-export const compareBytes = (a, b) => Buffer.compare(a, b);
 
 // The bits of a float of 2, 4 or 8 bytes as those of a float64; NaN keeps its payload.
 export function widen(bits, size) {
@@ -50,7 +50,7 @@ function narrower(bits64, size) {
   return (fraction & ((1n << lost) - 1n)) === 0n;
 }
 
-export function decode(bytes, { tags = false, depth = 16 } = {}) {
+export function decode(bytes, { tags = false, only = false } = {}) {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   let at = 0;
@@ -66,7 +66,7 @@ export function decode(bytes, { tags = false, depth = 16 } = {}) {
     if (info > 27) fail("an indefinite length");
     const size = 1 << (info - 24);
     const value = size === 8 ? take(8).readBigUInt64BE() : take(size).readUIntBE(0, size);
-    if (value < [24, 256, 65536, 4294967296][info - 24]) fail("a head longer than needed");
+    if (only && value < [24, 256, 65536, 4294967296][info - 24]) fail("a head longer than needed");
     return value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
   };
   const item = (nesting) => {
@@ -79,7 +79,7 @@ export function decode(bytes, { tags = false, depth = 16 } = {}) {
       const size = 1 << (info - 24);
       const raw = take(size);
       const bits = widen(BigInt(`0x${raw.toString("hex")}`), size);
-      if ((size > 2 && narrower(bits, 2)) || (size > 4 && narrower(bits, 4))) fail("a float longer than needed");
+      if (only && ((size > 2 && narrower(bits, 2)) || (size > 4 && narrower(bits, 4)))) fail("a float longer than needed");
       return new Float(bits);
     }
     const n = argument(info);
@@ -87,7 +87,7 @@ export function decode(bytes, { tags = false, depth = 16 } = {}) {
     if (major === 1) return typeof n === "number" ? -1 - n : -1n - n;
     if (major === 2) return new Uint8Array(take(n));
     if (major === 3) return text.decode(take(n));
-    if (nesting >= depth) fail("nested too deep");
+    if (nesting >= MAX_DEPTH) fail("nested too deep");
     if (major === 6) {
       if (!tags) fail("a tag");
       return new Tagged(n, item(nesting + 1));
@@ -101,7 +101,8 @@ export function decode(bytes, { tags = false, depth = 16 } = {}) {
       const key = item(nesting + 1);
       const encoded = buffer.subarray(start, at);
       if (typeof key === "object") fail("a key that is neither integer nor text");
-      if (before && compareBytes(before, encoded) >= 0) fail("keys repeated or out of order");
+      if (only && before && Buffer.compare(before, encoded) >= 0) fail("keys out of order");
+      if (map.has(key)) fail("a key repeated");
       before = encoded;
       map.set(key, item(nesting + 1));
     }
@@ -127,7 +128,7 @@ export function encode(value) {
   if (value instanceof Uint8Array) return Buffer.concat([head(2, value.length), value]);
   if (value instanceof Map) {
     const pairs = [...value].map(([k, v]) => [encode(k), encode(v)]);
-    pairs.sort(([a], [b]) => compareBytes(a, b));
+    pairs.sort(([a], [b]) => Buffer.compare(a, b));
     return Buffer.concat([head(5, pairs.length), ...pairs.flat()]);
   }
   return Buffer.concat([head(4, value.length), ...value.map(encode)]);

@@ -3,8 +3,9 @@
 //   node verify.mjs --trust KEY.pem|HEX [--trust ...] [--values] FILE...
 //
 // FILE is a block (*.block: all such files together are one chain) or JSON: an array of {"block", "layouts"} (one block each) or
-// of {"blocks"} (a chain each), in hex, or of {"files"} (a chain each, paths beside the JSON). Prints one JSON report.
-// --values writes what the payloads hold, too. Exit: 0 where everything is complete, else 1.
+// of {"blocks"} (a chain each), in hex, or of {"files"} (a chain each, paths beside the JSON). Prints one JSON report:
+// of the chain, or an array of one for each entry. --values writes what the payloads of chains hold, too.
+// Exit: 0 where every chain is complete, else 1.
 
 import { createHash, createPublicKey, verify as verifySignature } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -37,6 +38,7 @@ function need(condition, reason, detail) {
 const hex = (bytes) => Buffer.from(bytes).toString("hex");
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest();
 const isInteger = (x) => typeof x === "bigint" || (typeof x === "number" && Number.isInteger(x));
+const isArray = (x, size) => Array.isArray(x) && x.length === size;
 const isBytes = (x, size) => x instanceof Uint8Array && (size === undefined || x.length === size);
 const isText = (x, most = Infinity) => typeof x === "string" && (x.length <= most || [...x].length <= most);
 const within = (x, least, most) => isInteger(x) && x >= least && x <= most;
@@ -78,21 +80,18 @@ export function trustedKeys(sources) {
 }
 
 export function openBlock(bytes, trust) {
-  need(bytes.length <= MAX_ENVELOPE + MAX_STORED + 16, "block", "too long");
+  need(bytes.length <= MAX_ENVELOPE + MAX_STORED + 16, "block-size");
   const block = cbor(bytes, "block");
   need(Array.isArray(block) && block.length === 2 && isBytes(block[0]) && (block[1] === null || isBytes(block[1])), "block");
   const [envelope, payload] = block;
   need(envelope.length <= MAX_ENVELOPE, "envelope-size");
-  const sign1 = cbor(envelope, "not-sign1", { tags: true });
+  const sign1 = cbor(envelope, "not-sign1", { tags: true, only: true });
   need(sign1 instanceof Tagged && sign1.tag === 18 && Array.isArray(sign1.item) && sign1.item.length === 4, "not-sign1");
   const [protectedBytes, unprotected, headerBytes, signature] = sign1.item;
-  need(isBytes(protectedBytes) && isBytes(headerBytes) && isBytes(signature, 64), "not-sign1");
+  need(isBytes(protectedBytes) && isBytes(headerBytes) && isBytes(signature), "not-sign1");
   need(unprotected instanceof Map && unprotected.size === 0, "not-sign1");
-  const claims = cbor(protectedBytes, "not-sign1");
-  need(claims instanceof Map && claims.size === 3 && claims.get(1) === -8 && isBytes(claims.get(4)), "not-sign1");
-  need(claims.has(16), "not-sign1");
-  need(claims.get(16) === "trambien-block", "wrong-type");
-  const kid = hex(claims.get(4));
+  const kid = hex(protectedBytes.subarray(6, 38));
+  need(hex(protectedBytes) === hex(encode(new Map([[1, -8], [4, Buffer.from(kid, "hex")], [16, "trambien-block"]]))), "wrong-type");
   need(trust.has(kid), "foreign-key", kid);
   const signed = encode(["Signature1", protectedBytes, new Uint8Array(0), headerBytes]);
   need(verifySignature(null, signed, trust.get(kid), signature), "bad-signature");
@@ -102,16 +101,15 @@ export function openBlock(bytes, trust) {
 // ---- The header (section 3)
 
 function readHeader(bytes, kid) {
-  const map = cbor(bytes, "header");
-  need(map instanceof Map, "header");
-  need(map.get(0) === 0 || !isInteger(map.get(0)), "version");
-  integerMap(map, "header");
+  const map = integerMap(cbor(bytes, "header"), "header");
+  need(isInteger(map.get(0)), "header", "key 0");
+  need(map.get(0) === 0, "version");
   const get = (key, check) => {
     const value = map.get(key);
     need(value !== undefined && check(value), "header", `key ${key}`);
     return value;
   };
-  const natural = (most = 2n ** 64n - 1n) => (x) => within(x, 0, most);
+  const natural = (most = 2n ** 63n - 1n) => (x) => within(x, 0, most);
   const signed64 = (x) => within(x, -(2n ** 63n), 2n ** 63n - 1n);
   const header = {
     version: get(0, natural()),
@@ -127,31 +125,32 @@ function readHeader(bytes, kid) {
     raw_length: get(10, natural(MAX_RAW)),
     codec: get(11, natural()),
     boot_id: get(12, (x) => isBytes(x, 16)),
-    boot_ns: get(13, signed64),
+    boot_ns: get(13, natural()),
     wall_ns: get(14, signed64),
-    clock: get(15, (x) => Array.isArray(x) && x.length >= 3 && isText(x[0], 32) && (x[1] === null || natural()(x[1])) &&
-      isText(x[2], 32)).slice(0, 3),
-    interval: get(16, (x) => x === null || (Array.isArray(x) && x.length >= 2 && signed64(x[0]) && signed64(x[1]) && x[0] <= x[1])),
+    clock: get(15, (x) => isArray(x, 3) && isText(x[0], 32) && (x[1] === null || natural()(x[1])) && isText(x[2], 32)),
+    interval: get(16, (x) => x === null || (isArray(x, 2) && x.every(signed64))),
     frames: get(17, natural()),
     readings: get(18, natural(MAX_READINGS)),
-    totals: get(19, (x) => Array.isArray(x) && x.length >= 3 && x.slice(0, 3).every(natural())).slice(0, 3),
+    totals: get(19, (x) => isArray(x, 3) && x.every(natural())),
     catalogue: get(20, (x) => isBytes(x, 32)),
     kid: Buffer.from(kid, "hex"),
   };
-  need((header.prev === null) === (header.seq === 1), "header", "prev and seq");
-  if (header.interval) header.interval = header.interval.slice(0, 2);
   return header;
 }
 
 // ---- The payload (section 5)
 
-export function openPayload(header, stored) {
+function checkStored(header, stored) {
   need(stored !== null, "evicted");
   need(stored.length === header.payload_length, "payload-length");
   need(sha256(stored).equals(header.payload_digest), "payload-digest");
+  return stored;
+}
+
+function decompressed(header, stored) {
   need(header.codec === 0 || header.codec === 1, "codec");
   if (header.codec === 0) {
-    need(stored.length === header.raw_length, "payload-length");
+    need(stored.length === header.raw_length, "compressed");
     return stored;
   }
   try {
@@ -206,12 +205,12 @@ export function readLayout(bytes) {
   const map = integerMap(cbor(bytes, "layout"), "layout");
   const text = (x) => isText(x, MAX_TEXT);
   need([0, 1, 2].every((key) => text(map.get(key))), "layout");
-  need(!map.has(3) || within(map.get(3), 1, 2n ** 63n - 1n), "layout", "interval");
+  need(!map.has(3) || within(map.get(3), 0, 2n ** 63n - 1n), "layout", "interval");
   need(Array.isArray(map.get(4)) && map.get(4).length <= MAX_COLUMNS, "layout", "columns");
   const kinds = map.get(4).map((item) => {
     const column = integerMap(item, "layout");
     need(text(column.get(0)) && within(column.get(1), 0, KINDS.length - 1), "layout", "column");
-    need([2, 3, 4, 5, 6, 7, 8, 9].every((key) => !column.has(key) || (text(column.get(key)) && column.get(key) !== "")), "layout");
+    need([2, 3, 4, 5, 6, 7, 8, 9].every((key) => !column.has(key) || text(column.get(key))), "layout");
     return column.get(1);
   });
   const lanes = kinds.map((_, position) => position).filter((position) => WIDTHS[kinds[position]]);
@@ -284,7 +283,7 @@ function toTimes(lanes, tick) {
 
 function bitmap(item, n) {
   if (item === null) return () => false;
-  need(isBytes(item, Math.ceil(n / 8)) && item.some((byte) => byte !== 0), "payload", "a bitmap");
+  need(isBytes(item, Math.ceil(n / 8)), "payload", "a bitmap");
   need(n % 8 === 0 || item[item.length - 1] >> n % 8 === 0, "payload", "a bitmap with bits behind its end");
   return (i) => ((item[i >> 3] >> (i & 7)) & 1) === 1;
 }
@@ -293,15 +292,12 @@ function runs(item, length, check) {
   need(Array.isArray(item) && item.length % 2 === 0, "payload", "runs");
   const out = [];
   for (let i = 0; i < item.length; i += 2) {
-    need(within(item[i], 1, length - out.length) && check(item[i + 1]), "payload", "runs");
-    need(i === 0 || !same(item[i - 1], item[i + 1]), "payload", "equal neighbours");
+    need(within(item[i], 0, length - out.length) && check(item[i + 1]), "payload", "runs");
     for (let n = item[i]; n > 0; n--) out.push(item[i + 1]);
   }
   need(out.length === length, "payload", "runs");
   return out;
 }
-
-const same = (a, b) => (isBytes(a) && isBytes(b) ? Buffer.compare(a, b) === 0 : a === b);
 
 const isStatus = (x) => within(x, 0, 2 ** 32 - 1);
 function statuses(item, length) {
@@ -323,8 +319,6 @@ function textRuns(item, lengths, kinds) {
 function shapeOfFrames(item, layouts) {
   const [tick, indexes, counts, texts, marks] = record(item, 5, "payload");
   need(within(tick, 1, SECOND) && Array.isArray(indexes) && texts instanceof Map && marks instanceof Map, "payload", "frames");
-  integerMap(texts, "payload");
-  integerMap(marks, "payload");
   const all = Array.isArray(counts) ? counts : indexes.map(() => counts);
   need(all.length === indexes.length && all.every((n) => within(n, 1, Number.MAX_SAFE_INTEGER)), "payload", "counts");
   need(Array.isArray(counts) || within(counts, 1, Number.MAX_SAFE_INTEGER), "payload", "counts");
@@ -390,25 +384,19 @@ export function decodeReadings(payload, layouts) {
 function readFrames({ tick, groups, texts, marks, times, spans }, lanes) {
   const bootTimes = toTimes(lanes[times], tick);
   const spanTimes = toTimes(lanes[spans], tick);
-  const place = groups.map((_, i) => i);
-  const withText = place.filter((i) => groups[i].layout.others.length);
-  need(texts.size === withText.length && withText.every((i) => texts.has(i)), "payload", "texts");
-  need([...marks.keys()].every((i) => i < groups.length), "payload", "marks");
   let at = 0;
   return groups.map(({ index, count, layout, columns }, group) => {
     const { kinds } = layout;
     const values = kinds.map(() => null);
     layout.lanes.forEach((p, i) => (values[p] = Array.from(lanes[columns[i]], (lane) => toValue(kinds[p], lane))));
     const others = layout.others.map((p) => kinds[p]);
-    if (others.length) {
-      const columnsOfText = textRuns(texts.get(group), others.map(() => count), others);
-      layout.others.forEach((p, i) => (values[p] = columnsOfText[i]));
-    }
+    const columnsOfText = textRuns(texts.get(group) ?? [], others.map(() => count), others);
+    layout.others.forEach((p, i) => (values[p] = columnsOfText[i]));
     const frames = Array.from({ length: count }, (_, i) => [bootTimes[at], spanTimes[at++], values.map((column) => column[i]), null]);
     let before = 0;
     for (const mark of record(marks.get(group) ?? [], 0, "payload")) {
       const [first, marked, absent, states] = record(mark, 4, "payload");
-      need(within(first, before, count - 1) && within(marked, 1, count - first), "payload", "marks");
+      need(within(first, before, count) && within(marked, 0, count - first), "payload", "marks");
       before = first + marked;
       const isAbsent = bitmap(absent, kinds.length);
       const states1 = states === null ? null : statuses(states, kinds.length);
@@ -472,7 +460,7 @@ function checkHeader(header, payload, { frames, changes }, layouts) {
 export function verifyBlock(bytes, layoutBytes, trust) {
   const block = openBlock(bytes, trust);
   if (block.payload === null) return { ...block, content: null };
-  const payload = readPayload(openPayload(block.header, block.payload));
+  const payload = readPayload(decompressed(block.header, checkStored(block.header, block.payload)));
   const layouts = layoutBytes.map(readLayout);
   need(sha256(encode(layoutBytes.map(sha256))).equals(block.header.catalogue), "catalogue");
   const readings = decodeReadings(payload, layouts);
@@ -482,107 +470,115 @@ export function verifyBlock(bytes, layoutBytes, trust) {
 
 // ---- Chains (section 4)
 
+// The verdict is that of section 4: of envelopes and payload digests. What is wrong inside a proven payload is in `contents`.
 export function verifyChain(inputs, trust, { values = false } = {}) {
   const faults = [];
   const gaps = [];
-  const proven = new Map(); // digest -> block
-  const streams = new Map();
+  const streams = new Map(); // gateway and stream -> seq -> block
   const report = [];
   let repeats = 0;
   for (const { name, bytes } of inputs) {
     try {
       const block = openBlock(bytes, trust);
-      report.push({ name, seq: block.header.seq, digest: block.digest });
-      const known = proven.get(block.digest);
-      if (known) {
-        repeats += 1;
-        known.payloads.push(block.payload);
+      const { gateway, stream, seq } = block.header;
+      const here = { name, seq, digest: block.digest };
+      report.push(here);
+      const key = JSON.stringify([gateway, stream]);
+      if (!streams.has(key)) streams.set(key, new Map());
+      const known = streams.get(key).get(seq);
+      if (known && known.digest !== block.digest) {
+        faults.push(["fork", seq]);
         continue;
       }
-      block.payloads = [block.payload];
-      proven.set(block.digest, block);
-      const stream = block.header.stream;
-      streams.set(stream, [...(streams.get(stream) ?? []), block]);
+      const raw = checkPayload(block, here, faults);
+      if (!known) streams.get(key).set(seq, { ...block, raw, evicted: block.payload === null, report: here });
+      else if (raw || block.payload === null) {
+        repeats += 1;
+        known.raw ??= raw;
+        known.evicted &&= block.payload === null;
+      }
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       report.push({ name, refused: error.message });
-      faults.push([error.reason, null]);
+      faults.push([error.reason, 0]);
     }
   }
-  const contents = { layouts: new Map(), catalogues: new Map(), evicted: 0, undecoded: 0 };
-  let readings = 0;
-  for (const blocks of streams.values()) {
-    blocks.sort((a, b) => a.header.seq - b.header.seq);
+  const known = { layouts: new Map(), catalogues: new Map() };
+  const contents = [];
+  const counted = [];
+  let undecoded = 0;
+  for (const bySeq of streams.values()) {
+    const blocks = [...bySeq.values()].sort((a, b) => a.header.seq - b.header.seq);
+    counted.push(...blocks);
     checkLinks(blocks, faults, gaps);
-    for (const block of blocks) {
-      readings += block.header.readings;
-      checkContent(block, contents, faults, report, values);
-    }
+    blocks.forEach((block, i) => {
+      if (!block.raw) return;
+      try {
+        const content = block.header.kind <= 1 ? readContent(block, blocks[i - 1], known) : null;
+        if (!content) undecoded += 1;
+        else if (values) block.report.payload = content;
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        block.report.refused = error.message;
+        contents.push([error.reason, block.header.seq]);
+      }
+    });
   }
-  const clean = faults.length === 0 && gaps.length === 0;
-  const verdict = proven.size === 0 ? "unreadable" : clean ? "complete" : "unexplained";
-  const { evicted, undecoded } = contents;
-  return { verdict, proven: proven.size, readings, evicted, repeats, undecoded, faults, gaps, blocks: report };
+  const verdict = counted.length === 0 ? "unreadable" : faults.length + gaps.length ? "unexplained" : "complete";
+  const readings = Number(counted.reduce((sum, { header }) => sum + BigInt(header.readings), 0n));
+  const evicted = counted.filter((block) => block.evicted).length;
+  return { verdict, proven: counted.length, readings, evicted, repeats, faults, gaps, undecoded, contents, blocks: report };
+}
+
+// The payload as stored, if it is the signed one; null where it is not, or was evicted.
+function checkPayload({ header, payload }, report, faults) {
+  try {
+    return payload && checkStored(header, payload);
+  } catch (error) {
+    report.refused = error.message;
+    faults.push([error.reason, header.seq]);
+    return null;
+  }
 }
 
 function checkLinks(blocks, faults, gaps) {
-  const bySeq = Map.groupBy ? Map.groupBy(blocks, (block) => block.header.seq) : groupBy(blocks);
-  let seq = 0;
-  let before = [];
-  for (const [next, here] of bySeq) {
-    if (here.length > 1) faults.push(["fork", next]);
-    if (next > seq + 1) {
-      const sealed = before.length ? before[0].header.totals[0] : 0;
-      gaps.push([seq + 1, next - 1, Number(BigInt(here[0].header.totals[0]) - BigInt(here[0].header.readings) - BigInt(sealed))]);
+  let before = null;
+  for (const { header, digest } of blocks) {
+    const { seq, prev } = header;
+    const sealed = BigInt(header.totals[0]) - BigInt(header.readings); // before this block
+    const next = before ? before.header.seq + 1 : 1;
+    if ((prev === null) !== (seq === 1)) faults.push(["misnumbered", seq]);
+    if (seq > next) gaps.push([next, seq - 1, sealed - BigInt(before?.header.totals[0] ?? 0)]);
+    else if (seq === 1 && sealed !== 0n) faults.push(["misnumbered", seq]);
+    else if (seq > 1 && (prev === null || hex(prev) !== before.digest)) faults.push(["broken-link", seq]);
+    else if (seq > 1) {
+      const [total, missed, dropped] = before.header.totals;
+      const shrinks = header.totals[1] < missed || header.totals[2] < dropped;
+      if (sealed !== BigInt(total) || shrinks) faults.push(["totals", seq]);
     }
-    for (const block of here) {
-      if (next === seq + 1) {
-        const parent = next === 1 ? null : before.find((other) => other.digest === hex(block.header.prev));
-        if (parent === undefined) faults.push(["broken-link", next]);
-        else checkTotals(block.header, parent?.header, faults);
-      }
-    }
-    [seq, before] = [next, here];
+    before = { header, digest };
   }
 }
 
-function groupBy(blocks) {
-  const map = new Map();
-  for (const block of blocks) map.set(block.header.seq, [...(map.get(block.header.seq) ?? []), block]);
-  return map;
+// What a proven block holds; null where its catalogue is not known here.
+function readContent({ header, raw }, before, known) {
+  const payload = readPayload(decompressed(header, raw));
+  checkStart(header, payload.events, before?.header);
+  if (payload.definitions) define(payload.definitions, known);
+  const layouts = known.catalogues.get(hex(header.catalogue));
+  if (!layouts) return null;
+  const readings = decodeReadings(payload, layouts);
+  checkHeader(header, payload, readings, layouts);
+  return { ...readings, events: payload.events, definitions: payload.definitions };
 }
 
-function checkTotals(header, before, faults) {
-  const [sealed, missed, dropped] = before?.totals ?? [0, 0, 0];
-  const [sealed1, missed1, dropped1] = header.totals;
-  const adds = BigInt(sealed1) === BigInt(sealed) + BigInt(header.readings);
-  if (!adds || missed1 < missed || dropped1 < dropped) faults.push(["totals", header.seq]);
-}
-
-function checkContent(block, known, faults, report, values) {
-  const { header } = block;
-  const stored = block.payloads.filter((payload) => payload !== null);
-  if (stored.length === 0) known.evicted += 1;
-  for (const payload of stored) {
-    try {
-      const raw = openPayload(header, payload);
-      if (header.kind > 1) continue;
-      const content = readPayload(raw);
-      if (content.definitions) define(content.definitions, known);
-      const layouts = known.catalogues.get(hex(header.catalogue));
-      if (!layouts) {
-        known.undecoded += 1;
-        continue;
-      }
-      const readings = decodeReadings(content, layouts);
-      checkHeader(header, content, readings, layouts);
-      if (values) report.find((entry) => entry.digest === block.digest).payload = { ...readings, events: content.events };
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      report.find((entry) => entry.digest === block.digest).refused = error.message;
-      faults.push([error.reason, header.seq]);
-    }
-  }
+// The first block of an epoch says what it follows.
+function checkStart({ seq, epoch, prev }, events, before) {
+  const opens = seq === 1 || (before?.seq === seq - 1 && hex(before.epoch) !== hex(epoch));
+  const start = events.find(([type]) => type === "start");
+  const predecessor = start?.[3].find(([key]) => key === "predecessor")?.[1];
+  const agrees = prev === null ? predecessor === null : isBytes(predecessor) && hex(predecessor) === hex(prev);
+  need(!opens || agrees, "start");
 }
 
 function define({ layouts, catalogue }, known) {
@@ -614,7 +610,7 @@ function verifyEntry(entry, folder, trust, options) {
     try {
       const layouts = (entry.layouts ?? []).map((text) => Buffer.from(text, "hex"));
       const { header, content } = verifyBlock(Buffer.from(entry.block, "hex"), layouts, trust);
-      return { name: entry.name, reason: null, header: plain(header), payload: plain(content) };
+      return { name: entry.name, reason: content ? null : "evicted", header: plain(header), payload: plain(content) };
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       return { name: entry.name, reason: error.reason, detail: error.message };
@@ -639,15 +635,12 @@ function main(argv) {
     return 2;
   }
   const trust = trustedKeys(sources);
-  const reports = [];
-  const blocks = [];
-  for (const file of files) {
-    if (!file.endsWith(".json")) blocks.push({ name: file, bytes: readFileSync(file) });
-    else for (const entry of JSON.parse(readFileSync(file, "utf8"))) reports.push(verifyEntry(entry, dirname(file), trust, options));
-  }
-  if (blocks.length) reports.push(plain(verifyChain(blocks, trust, options)));
-  console.log(JSON.stringify(reports.length === 1 ? reports[0] : reports, null, 1));
-  return reports.every((report) => report.reason === null || report.verdict === "complete") ? 0 : 1;
+  const entries = files.filter((file) => file.endsWith(".json")).flatMap((file) =>
+    JSON.parse(readFileSync(file, "utf8")).map((entry) => verifyEntry(entry, dirname(file), trust, options)));
+  const blocks = files.filter((file) => !file.endsWith(".json")).map((file) => ({ name: file, bytes: readFileSync(file) }));
+  const chain = blocks.length ? [plain(verifyChain(blocks, trust, options))] : [];
+  console.log(JSON.stringify(entries.length ? [...entries, ...chain] : chain[0] ?? []));
+  return [...entries, ...chain].every((report) => report.verdict === "complete" && !report.contents.length) ? 0 : 1;
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) process.exitCode = main(process.argv.slice(2));
