@@ -71,8 +71,8 @@ export function trustedKeys(sources) {
   const keys = new Map();
   for (const source of sources) {
     const isHex = /^[0-9a-f]{64}$/i.test(source);
-    const der = isHex ? { key: Buffer.concat([SPKI, Buffer.from(source, "hex")]), format: "der", type: "spki" } : readFileSync(source);
-    const key = createPublicKey(der);
+    const der = () => ({ key: Buffer.concat([SPKI, Buffer.from(source, "hex")]), format: "der", type: "spki" });
+    const key = createPublicKey(isHex ? der() : readFileSync(source));
     const x = Buffer.from(key.export({ format: "jwk" }).x, "base64url");
     keys.set(hex(sha256(encode(new Map([[1, 1], [-1, 6], [-2, x]])))), key);
   }
@@ -129,7 +129,7 @@ function readHeader(bytes, kid) {
     wall_ns: get(14, signed64),
     clock: get(15, (x) => isArray(x, 3) && isText(x[0], 32) && (x[1] === null || natural()(x[1])) && isText(x[2], 32)),
     interval: get(16, (x) => x === null || (isArray(x, 2) && x.every(signed64))),
-    frames: get(17, natural()),
+    frames: get(17, natural(MAX_READINGS)),
     readings: get(18, natural(MAX_READINGS)),
     totals: get(19, (x) => isArray(x, 3) && x.every(natural())),
     catalogue: get(20, (x) => isBytes(x, 32)),
@@ -196,8 +196,8 @@ function readDefinitions(item) {
 
 // ---- Layouts and catalogues (section 6)
 
-const KINDS = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64", "text",
-  "bytes"];
+const KINDS = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64",
+  "text", "bytes"];
 const WIDTHS = [1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 4, 8, 0, 0];
 const [TEXT, BYTES] = [12, 13];
 
@@ -390,11 +390,11 @@ function readFrames({ tick, groups, texts, marks, times, spans }, lanes) {
     const values = kinds.map(() => null);
     layout.lanes.forEach((p, i) => (values[p] = Array.from(lanes[columns[i]], (lane) => toValue(kinds[p], lane))));
     const others = layout.others.map((p) => kinds[p]);
-    const columnsOfText = textRuns(texts.get(group) ?? [], others.map(() => count), others);
+    const columnsOfText = textRuns(texts.has(group) ? texts.get(group) : [], others.map(() => count), others);
     layout.others.forEach((p, i) => (values[p] = columnsOfText[i]));
     const frames = Array.from({ length: count }, (_, i) => [bootTimes[at], spanTimes[at++], values.map((column) => column[i]), null]);
     let before = 0;
-    for (const mark of record(marks.get(group) ?? [], 0, "payload")) {
+    for (const mark of record(marks.has(group) ? marks.get(group) : [], 0, "payload")) {
       const [first, marked, absent, states] = record(mark, 4, "payload");
       need(within(first, before, count) && within(marked, 0, count - first), "payload", "marks");
       before = first + marked;
