@@ -25,7 +25,8 @@ from typing import Any, NamedTuple, Protocol
 import zstandard
 
 from buffer import cose
-from buffer.cbor import dumps, expect, fields, loads, natural
+from buffer.cbor import dumps, expect, fields, instant, loads, natural
+from buffer.columnar import MAX_READINGS
 from buffer.errors import BlockInvalid
 
 VERSION = 0
@@ -215,7 +216,7 @@ def decode_header(data: bytes, kid: bytes) -> Header:
         gateway=_name(entries[1], MAX_NAME),
         stream=_name(entries[2], MAX_NAME),
         epoch=_bytes(entries[3], 8),
-        seq=natural(entries[4], MAX_SEQ, "header"),
+        seq=_seq(entries[4]),
         prev=None if entries[5] is None else _bytes(entries[5], 32),
         kind=_count(entries[6]),
         flags=_count(entries[7]),
@@ -225,11 +226,11 @@ def decode_header(data: bytes, kid: bytes) -> Header:
         codec=_count(entries[11]),
         boot_id=_bytes(entries[12], 16),
         boot_ns=_count(entries[13]),
-        wall_ns=expect(entries[14], int, "header"),
+        wall_ns=instant(entries[14], "header"),
         clock=_clock(entries[15]),
         interval=_interval(entries[16]),
-        frames=_count(entries[17]),
-        readings=_count(entries[18]),
+        frames=natural(entries[17], MAX_READINGS, "header"),
+        readings=natural(entries[18], MAX_READINGS, "header"),
         totals=Totals(*map(_count, _list(entries[19], 3))),
         catalogue=_bytes(entries[20], 32),
         kid=kid,
@@ -327,6 +328,13 @@ def _bytes(value: Any, length: int) -> bytes:
     return data
 
 
+def _seq(value: Any) -> int:
+    seq = natural(value, MAX_SEQ, "header")
+    if seq == 0:
+        raise BlockInvalid("header")
+    return seq
+
+
 def _count(value: Any) -> int:
     return natural(value, _MAX_COUNT, "header")
 
@@ -347,5 +355,5 @@ def _clock(value: Any) -> ClockQuality:
 def _interval(value: Any) -> tuple[int, int] | None:
     if value is None:
         return None
-    first, last = (expect(member, int, "header") for member in _list(value, 2))
+    first, last = (instant(member, "header") for member in _list(value, 2))
     return first, last

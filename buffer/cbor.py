@@ -65,6 +65,14 @@ def natural(value: object, limit: int, reason: str) -> int:
     return number
 
 
+def instant(value: object, reason: str) -> int:
+    """Give `value` back if it is a time: a signed integer of 64 bits."""
+    number = expect(value, int, reason)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise BlockInvalid(reason)
+    return number
+
+
 def fields(value: object, known: int, reason: str) -> dict[int, Any]:
     """Give a map back if its keys are integers and none below zero; keys from `known` up are of a later version.
 

@@ -93,7 +93,8 @@ def decode_payload(data: bytes, layouts: Sequence[Layout]) -> Payload:
     """Decode. Anything malformed, and any layout that `layouts` does not have, raises BlockInvalid."""
     body = fields(loads(data, "payload"), _KNOWN, "payload")
     groups = read_groups(body[CHANGES], layouts, MAX_READINGS) if CHANGES in body else []
-    columns = frame_columns(body[FRAMES], layouts, MAX_READINGS) if FRAMES in body else []
+    left = MAX_READINGS - sum(len(group.points) for group in groups)
+    columns = frame_columns(body[FRAMES], layouts, left) if FRAMES in body else []
     lanes = LaneReader(expect(body.get(LANES), bytes, "payload"), columns + change_columns(groups))
     return Payload(
         frames=read_frames(lanes, body[FRAMES], layouts) if FRAMES in body else (),

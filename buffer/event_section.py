@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from buffer.cbor import expect
+from buffer.cbor import expect, instant
 from buffer.errors import BlockInvalid
 from buffer.frame import Event, EventData
 
@@ -52,7 +52,7 @@ def _event(entry: Any) -> Event:
         raise BlockInvalid("events")
     keys = [expect(key, str, "events") for key in flat[::2]]
     data = tuple(zip(keys, map(_plain, flat[1::2]), strict=True))
-    return Event(expect(entry[0], str, "events"), expect(entry[1], int, "events"), identity, data)
+    return Event(expect(entry[0], str, "events"), instant(entry[1], "events"), identity, data)
 
 
 def _plain(value: Any) -> EventData:

@@ -124,7 +124,10 @@ def tick_of(times: Iterable[int]) -> int:
 
 def read_tick(value: object) -> int:
     """Give a tick back if it is one."""
-    return natural(value, MAX_TICK, "tick") or 1
+    tick = natural(value, MAX_TICK, "tick")
+    if tick == 0:
+        raise BlockInvalid("tick")
+    return tick
 
 
 def write_times(lanes: LaneWriter, times: Sequence[int], tick: int) -> None:

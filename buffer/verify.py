@@ -276,8 +276,14 @@ class Verifier:
 
 
 def payload_of(block: Block, header: Header, layouts: Sequence[Layout]) -> Payload:
-    """Give what a proven block holds. `layouts` are those of its catalogue, in order. Raises BlockInvalid."""
-    return decode_payload(payload_bytes(block, header), layouts)
+    """Give what a proven block holds. `layouts` are those of its catalogue, in order. Raises BlockInvalid.
+
+    Reason `counts`: the header signs other numbers of frames or readings than the payload holds.
+    """
+    payload = decode_payload(payload_bytes(block, header), layouts)
+    if (payload.count_frames(), payload.count_readings(layouts)) != (header.frames, header.readings):
+        raise BlockInvalid("counts")
+    return payload
 
 
 def _edge(header: Header) -> Edge:
