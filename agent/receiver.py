@@ -105,8 +105,11 @@ class Receiver:
             return False
         layouts = tuple(self._layouts[identity] for identity in ids)
         assert self._open is not None
-        if block.payload is not None:
-            self._open(Opened(header, layouts, payload_of(block, header, layouts)))
+        try:
+            if block.payload is not None:
+                self._open(Opened(header, layouts, payload_of(block, header, layouts)))
+        except BlockInvalid:  # the verifier has named a wrong payload; one that is signed nonsense is counted here
+            self.invalid += 1
         return True
 
     def _retry(self) -> None:
