@@ -167,7 +167,7 @@ class Wire:
         if exchange is None:
             raise LinkDown("modbus.closed", **self._where)
         if self._quiet is not None:
-            await self._silence(exchange, self._quiet, unit)
+            await self._silence(exchange, self._quiet, unit, question)
         elif exchange.framer.pending and not exchange.lost:
             raise self._down("out-of-step", exchange)
         return await self._exchanged(exchange, unit, question, size)
@@ -183,11 +183,11 @@ class Wire:
         try:
             pdu = await exchange.ask(frame, self._wait_s(unit, len(frame), size))
         except Ended as ended:
-            self._unanswered(exchange, unit, asked_at)
+            self._unanswered(exchange, unit, question, asked_at)
             raise self._translated(ended.end, exchange, unit) from exchange.reason
         except BaseException:
             exchange.give_up()
-            self._unanswered(exchange, unit, asked_at)
+            self._unanswered(exchange, unit, question, asked_at)
             raise
         finally:
             count.bytes_in += exchange.bytes_in - before
@@ -211,11 +211,11 @@ class Wire:
         elif exchange.framer.late:
             self._learn_late(exchange)
 
-    def _unanswered(self, exchange: Exchange, unit: int, asked_at: float) -> None:
+    def _unanswered(self, exchange: Exchange, unit: int, question: bytes, asked_at: float) -> None:
         now = time.monotonic()
         self._patience[unit].missed()
         if self._quiet is not None:
-            self._quiet.missed(now, unit)
+            self._quiet.missed(now, unit, question)
         else:
             self._learn_late(exchange)
             self._missed.append((exchange.framer.number, unit, asked_at))
@@ -228,12 +228,12 @@ class Wire:
             if number in late:
                 self._patience[unit].learnt(now - asked_at)
 
-    async def _silence(self, exchange: Exchange, quiet: Quiet, unit: int) -> None:
+    async def _silence(self, exchange: Exchange, quiet: Quiet, unit: int, question: bytes) -> None:
         """Throw away what is heard until the line was quiet for long enough. Raises NoAnswer when it never is."""
         end = time.monotonic() + 2 * self._timeout_s + quiet.gap_s
         while True:
             await self._flush(exchange)
-            if (wait_s := quiet.remaining_s(now := time.monotonic(), unit)) <= 0:
+            if (wait_s := quiet.remaining_s(now := time.monotonic(), unit, question)) <= 0:
                 break
             if now + wait_s > end:
                 self._error(unit, "noisy")
@@ -262,8 +262,8 @@ class Wire:
         return kind(code, unit=unit, **self._where)
 
     def _down(self, end: End, exchange: Exchange) -> LinkDown:
-        if isinstance(exchange.reason, ssl.SSLError):  # TLS 1.3 learns of a refused certificate with the first answer
-            return LinkDown("modbus.tls-failed", reason=str(exchange.reason), **self._where)
+        if self._link.tls is not None and not exchange.bytes_in:  # TLS 1.3 says only now that we are not trusted
+            return LinkDown("modbus.tls-failed", reason=str(exchange.reason or "closed unanswered"), **self._where)
         return LinkDown(_ENDS[end][1], **self._where)
 
     def _reason(self, error: Exception) -> str:
