@@ -3,7 +3,8 @@
 What is always true of a framer:
 
 - Nothing that is fed to it raises, and nothing is kept beyond `_MOST` bytes.
-- An answer comes from the unit that was asked and has the function that was asked, or that function's exception.
+- An answer comes from the unit that was asked. On a line it has the function that was asked, or that function's
+  exception; on TCP it bears the number of the question, and is its answer whatever it says.
 - Everything else is skipped and counted in `skipped`: frames of others, echoes, late answers, noise.
 - The question itself, heard again, is no answer (an RS-485 adapter that hears itself). A write is answered with its own
   question: there the first copy is the echo where the last read was echoed.
@@ -208,6 +209,10 @@ class LineFramer(Framer):
     def _is_echo(self, frame: bytes | bytearray) -> bool:
         return not self._echoed and frame == self._question and (self._function in _READS or self._echoing)
 
+    def _may_become_echo(self, heard: bytearray) -> bool:
+        """Say whether this is an echo that has not ended, or an answer that has hardly begun."""
+        return not self._echoed and len(heard) < len(self._question) and self._question.startswith(bytes(heard))
+
     def _heard_echo(self) -> None:
         self._echoed = True
         self.skipped["echo"] += 1
@@ -244,8 +249,8 @@ class RtuFramer(LineFramer):
                 self._heard_echo()
                 self._cut(at, len(self._question))
                 return self._scan(last=last)
-            if not last and not self._echoed and self._question.startswith(bytes(heard[at:])):
-                return None  # an echo that has not ended, or an answer that has hardly begun
+            if not last and self._may_become_echo(heard[at:]):
+                return None
             size = self._size_at(at)
             if size is not None and at + size <= end:
                 if self._proven(at, size) and not (held and not last) and not self._late(size):

@@ -233,7 +233,7 @@ class Wire:
         end = time.monotonic() + 2 * self._timeout_s + quiet.gap_s
         while True:
             await self._flush(exchange)
-            if (wait_s := quiet.remaining_s(now := time.monotonic(), unit, question)) <= 0:
+            if exchange.lost or (wait_s := quiet.remaining_s(now := time.monotonic(), unit, question)) <= 0:
                 break
             if now + wait_s > end:
                 self._error(unit, "noisy")
@@ -247,8 +247,12 @@ class Wire:
         if port is None:  # a socket: its bytes are handed over in the next turns of the loop
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-        elif waiting := port.in_waiting:
-            exchange.data_received(port.read(waiting))
+            return
+        try:
+            if waiting := port.in_waiting:
+                exchange.data_received(port.read(waiting))
+        except OSError as error:  # the adapter is gone, and the loop has not heard yet
+            exchange.connection_lost(error)
 
     def _error(self, unit: int, kind: str) -> None:
         self._counts.of(unit).errors[kind] += 1
