@@ -8,7 +8,7 @@ once and without I/O which groups it will fill, and then fills them:
     await driver.open()                           # or LinkDown
     frame = await driver.poll(group)              # or LinkDown, NoAnswer, BadAnswer, Misfit
     await driver.listen(group, emit)              # for groups that the instrument pushes; returns never, or raises
-    driver.figures()                              # what the wire carried, or None
+    driver.figures()                              # what the wire carried
     await driver.close()                          # always safe, also after a failed open and twice
 
 What is always true of it:
@@ -84,7 +84,7 @@ class Figures:
     the line has a known pace. Two readings, subtracted, give what happened between them.
     """
 
-    link: Tally
+    link: Tally = Tally()
     devices: tuple[tuple[str, Tally], ...] = ()
     open_s: float = 0.0
     held_s: float = 0.0
@@ -132,9 +132,9 @@ class Driver(ABC, Generic[L]):
     async def close(self) -> None:
         """Close the wire and free the port. Never raises; may be called twice."""
 
-    def figures(self) -> Figures | None:
-        """Give what the link has carried, where the driver counts it. Costs no await, and may be called at any time."""
-        return None
+    def figures(self) -> Figures:
+        """Give what the link has carried; a driver that does not count gives none. May be called at any time."""
+        return Figures()
 
     async def poll(self, group: Group) -> Frame:
         """Ask for every point of a polled group, once."""

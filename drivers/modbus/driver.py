@@ -94,7 +94,7 @@ class ModbusDriver(Driver[ModbusLink]):
         self._wire.close()
 
     def figures(self) -> Figures:
-        """Give what the wire carried, as a whole and for each device."""
+        """Give what the wire carried, as a whole and for each device; two devices of one unit share its figures."""
         return self._wire.figures({name: device.unit for name, device in self.link.devices.items()})
 
     async def poll(self, group: Group) -> Frame:

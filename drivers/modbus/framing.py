@@ -130,10 +130,10 @@ class TcpFramer(Framer):
 
     def _skip(self, number: int, unit: int) -> None:
         """Count a frame that is not awaited; an answer without a number is the unit's, but cannot be taken."""
-        behind = self.number - number & _NUMBERS
+        behind = self.number - number & _NUMBERS  # 0 is the question that was given up last
         if self._awaiting and number == 0 and unit == self._unit:
             self.spoilt = True
-        if 0 < behind < _LATE_ONES and number:
+        if self._awaiting <= behind < _LATE_ONES and number:
             self.skipped["late"] += 1
             self.late.append(number)
         else:

@@ -15,10 +15,12 @@ one, raise inside the event loop on broken ASCII, and read TLS as if a segment w
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
 import struct
+import termios
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -47,6 +49,8 @@ _QUESTION = struct.Struct(">BHH")
 _NS_PER_S = 1_000_000_000
 _WRITTEN_BYTES = 5
 _LATE_KEPT = 16
+_STALLED_S = 5.0
+"""A connection whose far end acknowledges nothing for so long is lost; else a half-open one would never be."""
 _PORT_REASONS: dict[int | None, str] = {
     errno.ENOENT: "modbus.no-port",
     errno.ENODEV: "modbus.no-port",
@@ -104,7 +108,7 @@ class Wire:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._connect(exchange)
-        except (OSError, ValueError) as error:  # ValueError: a baud rate that the port cannot do
+        except (OSError, ValueError, termios.error) as error:  # ValueError: a baud rate that the port cannot do
             self._hang_up()
             raise LinkDown(self._reason(error), reason=str(error), **self._where) from error
         except BaseException:
@@ -123,6 +127,8 @@ class Wire:
         host, port = self._link.endpoint
         secured = _secured(self._link.tls, host)
         self._transport, _ = await loop.create_connection(lambda: exchange, host, port, **secured)
+        stalled_ms = int(1000 * max(_STALLED_S, 3 * self._timeout_s))
+        self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled_ms)
 
     def close(self) -> None:
         """Close the wire and free the port. May be called at any time."""
@@ -135,7 +141,8 @@ class Wire:
     def _hang_up(self) -> None:
         transport, self._transport = self._transport, None
         if transport is not None:
-            transport.abort()
+            with contextlib.suppress(OSError):  # a port whose adapter is gone may not even be closed
+                transport.abort()
 
     async def ask(self, unit: int, request: Request) -> Reply:
         """Read cells. Raises LinkDown, NoAnswer, BadAnswer."""

@@ -207,6 +207,18 @@ def test_numbers_come_round_without_zero():
     assert asked == [65535, 1, 2]
 
 
+@pytest.mark.parametrize("framing", ["rtu", "ascii"])
+def test_a_question_forgets_what_was_heard_before_it(framing):
+    """Half an answer to the last one is no part of the next."""
+    made = framer(framing)
+    half = wrapped(framing)[:-4]
+    made.feed(half)
+    made.ask(UNIT, QUESTION, len(ANSWER))
+    assert made.feed(wrapped(framing)[-4:]) is None
+    assert made.pending <= 4
+    assert made.feed(wrapped(framing)) == ANSWER
+
+
 def test_half_an_answer_is_known_as_such():
     """And nothing at all, or somebody else's, is not."""
     for framing in FRAMINGS:

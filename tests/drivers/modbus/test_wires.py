@@ -1,6 +1,7 @@
 """Every wire against every fault: what is taken is the answer, what is not is named, the next question is served."""
 
 import asyncio
+import socket
 import time
 
 import pytest
@@ -215,3 +216,27 @@ async def test_an_ipv6_address_is_shown_in_brackets():
     with pytest.raises(LinkDown) as caught:
         await wires.Wire(wires.link(host="::1", port=1)).open()
     assert caught.value.fields["wire"] == "[::1]:1"
+
+
+async def test_a_late_answer_teaches_how_slow_its_unit_is():
+    """On TCP it is known whose it was: the next waits have room for it."""
+    slave = ScriptedSlave()
+    slave.late_s = 0.15
+    async with wires.opened("tcp", slave, timeout="400ms", timeout_min="80ms") as (wire, _):
+        for _ in range(10):
+            await wire.ask(1, TEN)
+        slave.faults.append("late")
+        with pytest.raises(NoAnswer):
+            await wire.ask(1, TEN)
+        await asyncio.sleep(0.15)
+        await wire.ask(1, TEN)
+        slave.faults.append("late")
+        assert (await wire.ask(1, TEN)).data == TEN_DATA
+        assert errors(wire) == ({"timeout": 1}, {"timeout": 1, "late": 1})
+
+
+async def test_a_far_end_that_acknowledges_nothing_is_lost_in_time():
+    """A half-open connection shows no error by itself; the kernel is told how long to bear it."""
+    async with wires.opened("tcp", ScriptedSlave(), timeout="2s") as (wire, _):
+        sock = wire._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 6000
