@@ -240,3 +240,17 @@ async def test_a_far_end_that_acknowledges_nothing_is_lost_in_time():
     async with wires.opened("tcp", ScriptedSlave(), timeout="2s") as (wire, _):
         sock = wire._transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 6000
+
+
+async def test_an_answer_to_a_question_that_was_cancelled_is_late():
+    """Nobody waits for it any more, and the next question has its own."""
+    slave = ScriptedSlave()
+    slave.delay_s = lambda: 0.05
+    async with wires.opened("tcp", slave) as (wire, _):
+        asking = asyncio.create_task(wire.ask(1, TEN))
+        await asyncio.sleep(0.02)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await asyncio.sleep(0.1)
+        assert (await wire.ask(1, TEN)).data == TEN_DATA
+        assert errors(wire)[1] == {"late": 1}
