@@ -85,6 +85,17 @@ async def answers_fit(make: Make, polls: int = 2) -> None:
                 frame = await driver.poll(group)
                 frame_fits(group, frame)
                 assert before_ns - before_ns % 1000 <= frame.t_boot_ns <= driver.clock.boot_ns(), "the time is not now"
+        _figures_fit(driver)
+
+
+def _figures_fit(driver: Driver[Any]) -> None:
+    figures = driver.figures()
+    devices = [name for name, _ in figures.devices]
+    assert set(devices) <= {group.device for group in driver.groups}, "figures of a device that fills no group"
+    assert len(set(devices)) == len(devices), "two figures of one device"
+    assert figures.held_s <= figures.open_s, "a question was out while the link was closed"
+    for tally in (figures.link, *(tally for _, tally in figures.devices)):
+        assert tally.answers <= tally.questions, "more answers than questions"
 
 
 async def _changes_fit(driver: Driver[Any], group: Group) -> None:

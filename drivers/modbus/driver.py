@@ -1,4 +1,4 @@
-"""The Modbus driver: one link, TCP or RTU, polled group by group.
+"""The Modbus driver: one link, polled group by group.
 
 What is always true here:
 
@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from buffer import status
 from buffer.frame import Frame, Value
-from drivers.api import Clock, Driver, Group
+from drivers.api import Clock, Driver, Figures, Group
 from drivers.errors import BadAnswer, NoAnswer
 from drivers.modbus.groups import Part, Plan, Reading, in_layout_order, readings
 from drivers.modbus.settings import ModbusLink
@@ -92,6 +92,10 @@ class ModbusDriver(Driver[ModbusLink]):
     async def close(self) -> None:
         """Close the wire and free the port."""
         self._wire.close()
+
+    def figures(self) -> Figures:
+        """Give what the wire carried, as a whole and for each device; two devices of one unit share its figures."""
+        return self._wire.figures({name: device.unit for name, device in self.link.devices.items()})
 
     async def poll(self, group: Group) -> Frame:
         """Ask for every point of a group, once. Raises LinkDown, NoAnswer, BadAnswer."""

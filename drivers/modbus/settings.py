@@ -2,7 +2,7 @@
 
 What is always true here:
 
-- A link has exactly one wire: `serial:` (RTU) or `host:` with `port:` (TCP).
+- A link has exactly one wire (see `transport.py`).
 - A point has exactly one address: `input`, `holding`, `coil` or `discrete` with the zero-based address that travels on
   the wire, or `register` with the one-based number of a manual (40101). `holding: 100` and `register: 40101` are the
   same register; the two ways of counting can never be confused because they have different keys.
@@ -18,7 +18,8 @@ from typing import Annotated, Literal, NamedTuple, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from config.model import Device, Exact, Link, Point, Serial
+from config.model import Device, Exact, Point
+from drivers.modbus.transport import Wired
 
 Table = Literal["coil", "discrete", "input", "holding"]
 Type = Literal[
@@ -190,16 +191,7 @@ class ModbusDevice(Device[ModbusPoint]):
     bridge: Annotated[int, Field(ge=0, le=124)] = 8
 
 
-class ModbusLink(Link[ModbusDevice]):
-    """One wire: an RTU line or a TCP connection."""
+class ModbusLink(Wired[ModbusDevice]):
+    """One wire and the units on it."""
 
     driver: Literal["modbus"] = "modbus"
-    serial: Serial | None = None
-    host: Annotated[str, Field(min_length=1)] | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] = 502
-
-    @model_validator(mode="after")
-    def _one_wire(self) -> Self:
-        if (self.serial is None) == (self.host is None):
-            raise PydanticCustomError("modbus.one-wire", "either serial or host", {})
-        return self
