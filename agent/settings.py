@@ -38,8 +38,9 @@ def read(path: Path, clock: Clock, credentials: Path | None = None) -> Settings:
         try:
             drivers[name] = registry.driver_class(link.driver)(name, link, clock)
         except DriverMisconfigured as error:
-            where = ("links", name, *error.path)
-            faults.append(fault_at(loaded.spot(where), error.code, where, **error.fields))
+            for each in (error, *error.others):
+                where = ("links", name, *each.path)
+                faults.append(fault_at(loaded.spot(where), each.code, where, **each.fields))
     if faults:
         raise ConfigFaults(faults, path)
     return Settings(loaded, drivers)

@@ -32,8 +32,9 @@ from config.model import Serial
 from drivers.errors import BadAnswer, LinkDown, NoAnswer
 from drivers.modbus.decode import answer_size
 from drivers.modbus.plan import Request
+from drivers.modbus.points import Table
 from drivers.modbus.quiet import Quiet
-from drivers.modbus.settings import ModbusLink, Table
+from drivers.modbus.settings import ModbusLink
 
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it logs what this file raises
 
@@ -43,6 +44,8 @@ _QUESTION: dict[Table, type[ModbusPDU]] = {
     "holding": ReadHoldingRegistersRequest,
     "input": ReadInputRegistersRequest,
 }
+_READS = (1, 2, 3, 4)
+_WRITTEN_BYTES = 4
 _NS_PER_S = 1_000_000_000
 _FOREVER = 2**31
 _MANY_LATE_ANSWERS = 65536
@@ -62,6 +65,22 @@ class Answer(ModbusPDU):
     body = b""
 
 
+class Written(Answer):
+    """The answer to a write: on an RTU line always eight bytes."""
+
+    rtu_frame_size = 8
+
+
+class Told(ModbusPDU):
+    """A question given as bytes: function code and what stands behind it."""
+
+    body = b""
+
+    def encode(self) -> bytes:
+        """Give what stands behind the function code."""
+        return self.body
+
+
 class _Answers(DecodePDU):
     """Keeps answers as bytes, and knows which one is awaited: what else stands on an RTU line is skipped."""
 
@@ -73,7 +92,9 @@ class _Answers(DecodePDU):
         unit, function = self.awaited
         if data[0] != unit or data[1] & 0x7F != function:
             return None
-        return ExceptionResponse if data[1] & 0x80 else Answer
+        if data[1] & 0x80:
+            return ExceptionResponse
+        return Answer if function in _READS else Written
 
     def decode(self, frame: bytes) -> ModbusPDU:
         answer = Answer()
@@ -132,6 +153,20 @@ class Wire:
 
     async def ask(self, unit: int, request: Request) -> Reply:
         """Ask one question. Raises LinkDown, NoAnswer, BadAnswer."""
+        question = _QUESTION[request.table](dev_id=unit, address=request.address, count=request.quantity)
+        answer = await self._say(unit, question)
+        return self._judged(question, answer, answer_size(request))
+
+    async def tell(self, unit: int, pdu: bytes) -> int:
+        """Send a write; give the exception it drew, or 0. Raises LinkDown, NoAnswer, BadAnswer."""
+        question = Told(dev_id=unit)
+        question.function_code, question.body = pdu[0], pdu[1:]
+        answer = await self._say(unit, question)
+        if answer.function_code == pdu[0] and answer.body == question.body[:_WRITTEN_BYTES]:
+            return 0
+        return self._judged(question, answer, -1).exception
+
+    async def _say(self, unit: int, question: ModbusPDU) -> Answer:
         client = self._client
         if client is None:
             raise LinkDown("modbus.closed", **self._where)
@@ -140,10 +175,8 @@ class Wire:
             self._quiet.asked(time.monotonic())
         elif client.ctx.recv_buffer:
             raise LinkDown("modbus.out-of-step", **self._where)
-        question = _QUESTION[request.table](dev_id=unit, address=request.address, count=request.quantity)
         self._answers.awaited = (unit, question.function_code)
-        answer = await self._exchange(client, question)
-        return self._judged(question, answer, answer_size(request))
+        return await self._exchange(client, question)
 
     async def _silence(self, quiet: Quiet, unit: int) -> None:
         """Wait until the line has been quiet for long enough. Raises NoAnswer when it is not in two time-outs."""

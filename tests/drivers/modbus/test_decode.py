@@ -9,7 +9,7 @@ from pymodbus.client.mixin import ModbusClientMixin
 
 from drivers.modbus.decode import CODES, Field, answer_size, decoder
 from drivers.modbus.plan import Request, Span
-from drivers.modbus.settings import WIDTH
+from drivers.modbus.points import WIDTH
 
 TYPES = {
     "int16": -12345,
@@ -104,7 +104,7 @@ def answers(draw):
     request = Request("holding", address, quantity)
     fields = []
     for _ in range(draw(st.integers(1, 12))):
-        kind = draw(st.sampled_from([kind for kind in CODES if kind != "bool"]))
+        kind = draw(st.sampled_from([kind for kind in CODES if kind in TYPES or kind == "float16"]))
         at = draw(st.integers(0, quantity - WIDTH[kind]))
         order = draw(st.sampled_from(["ABCD", "CDAB", "BADC", "DCBA"]))
         fields.append(Field(Span("holding", address + at, WIDTH[kind]), kind, order))

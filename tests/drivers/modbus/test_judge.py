@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from buffer import status
 from drivers.modbus.judge import bounds, judge, sentinel
-from drivers.modbus.settings import ModbusPoint
+from drivers.modbus.points import ModbusPoint
 
 
 def point(**keys):

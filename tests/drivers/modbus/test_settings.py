@@ -5,7 +5,8 @@ from pydantic import ValidationError
 
 from drivers.api import DriverMisconfigured
 from drivers.modbus.driver import ModbusDriver
-from drivers.modbus.settings import ModbusLink, ModbusPoint, Place, manual_register
+from drivers.modbus.points import ModbusPoint, Place, manual_register
+from drivers.modbus.settings import ModbusLink
 
 
 def fault(data, model=ModbusPoint):
