@@ -47,7 +47,10 @@ class ModbusDriver(Driver[ModbusLink]):
         return await Poll(self._wire, self.clock, state, self.link.timeout).run()
 
     async def write(self, device: str, point: str, value: Decimal) -> Value:
-        """Write an engineering value; give the raw value read back. Raises WriteRefused, LinkDown, NoAnswer, BadAnswer."""
+        """Write an engineering value; give the raw value read back.
+
+        Raises WriteRefused before anything is sent; LinkDown, NoAnswer or BadAnswer where it is not known to hold.
+        """
         settings = self.link.devices.get(device)
         told = order(device, settings, point, value)
         exception = await self._wire.tell(told.unit, told.pdu)

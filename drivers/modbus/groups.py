@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from buffer.frame import MAX_POINTS, Column, Kind, Layout, Value
+from buffer.frame import MAX_POINTS, Column, Kind, Layout
 from buffer.layout import MAX_TEXT
 from drivers.api import DriverMisconfigured, Group
 from drivers.modbus.cost import Cost, Pace, cost, pace

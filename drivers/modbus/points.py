@@ -124,7 +124,7 @@ def _states(value: object) -> object:
     return {int(str(key), 0): name for key, name in value.items()}
 
 
-Address = Annotated[int, Field(ge=0, lt=CELLS)]
+Address = Annotated[int, Field(ge=0, le=CELLS - 1)]
 
 
 class Writable(Strict):

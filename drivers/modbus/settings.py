@@ -95,11 +95,10 @@ def forbidden_points(device: ModbusDevice) -> Iterator[tuple[str, Range]]:
 def clashes(device: ModbusDevice) -> Iterator[Clash]:
     """Find the points that share registers in a way that cannot be meant."""
     for table in TABLES:
-        placed = [(point.place.address, name, point) for name, point in device.points.items()]
-        mine = sorted(entry[:2] for entry in placed if entry[2].place.table == table)
+        mine = [(name, point) for name, point in device.points.items() if point.place.table == table]
         reaching: list[tuple[int, str]] = []
-        for address, name in mine:
-            point = device.points[name]
+        for name, point in sorted(mine, key=lambda entry: entry[1].place.address):
+            address = point.place.address
             reaching = [(end, other) for end, other in reaching if end > address]
             across = next((other for _, other in reaching if not _may_share(device.points[other], point)), None)
             if across is not None:
