@@ -237,8 +237,9 @@ class ModbusPoint(Point):
         everything = (1 << BITS[kind]) - 1
         mask, shift = everything if self.mask is None else self.mask, self.shift or 0
         if mask > everything or shift >= BITS[kind] or not mask >> shift:
-            fields = {"mask": hex(mask), "shift": shift, "bits": BITS[kind]}
-            raise PydanticCustomError("modbus.mask-width", "{mask} >> {shift} in {bits} bits", fields)
+            raise PydanticCustomError(
+                "modbus.mask-width", "no {bits} bits", {"mask": hex(mask), "shift": shift, "bits": BITS[kind]}
+            )
 
     def _computable(self) -> Self:
         if self.scale is not None and not Decimal(self.scale):
@@ -271,8 +272,9 @@ class ModbusPoint(Point):
             raise PydanticCustomError("modbus.enum-type", "states are whole numbers, not {type}", {"type": self.kind})
         for number in self.enum:
             if not limits[0] <= number <= limits[1]:
-                fields = {"type": self.kind, "value": number}
-                raise PydanticCustomError("modbus.enum-value", "no {type}: {value}", fields)
+                raise PydanticCustomError(
+                    "modbus.enum-value", "no {type}: {value}", {"type": self.kind, "value": number}
+                )
 
     def _check_writable(self) -> None:
         if self.writable is None:

@@ -36,7 +36,14 @@ def _unit_id(unit: int) -> int:
 
 def _of_both_register_tables(value: object) -> object:
     """Let a bare list of ranges mean both tables of registers."""
-    return {"input": value, "holding": value} if isinstance(value, list | tuple) else value
+    if isinstance(value, dict):
+        return {table: _frozen(ranges) for table, ranges in value.items()}
+    ranges = _frozen(value)
+    return {"input": ranges, "holding": ranges} if isinstance(ranges, tuple) else value
+
+
+def _frozen(value: object) -> object:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 Ends = tuple[Address, Address]

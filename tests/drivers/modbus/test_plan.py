@@ -40,7 +40,7 @@ spans = st.lists(
 
 def allowed(wanted, most):
     """Leave out what stands in forbidden cells: that is a fault of the configuration, or parked."""
-    return [span for span in wanted if not any(overlap(span, avoid) for avoid in most.avoid)] or [Span("input", 0, 1)]
+    return [span for span in wanted if not any(overlap(span, avoid) for avoid in most.avoid)] or [Span("input", 900, 1)]
 
 
 def overlap(one, other):
