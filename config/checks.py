@@ -9,11 +9,11 @@ TLS files are read as the TLS library itself will read them.
 import ssl
 import zoneinfo
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from config.errors import Fault, KeyPath, fault_at
+from config.files import file_code
 from config.model import Config, Device, Link, Tls, Uplink
 from config.translate import Places
 
@@ -90,26 +90,13 @@ def _tls_faults(tls: Tls, path: KeyPath, places: Places) -> Iterator[Fault]:
     if (tls.cert is None) != (tls.key is None):
         missing, present = ("key", "cert") if tls.key is None else ("cert", "key")
         yield fault_at(places.key_place((*path, present)), "config.tls-half", path, missing=missing, present=present)
-    unreadable = {key: code for key in ("ca", "cert", "key") if (code := _file_code(getattr(tls, key)))}
+    unreadable = {key: code for key in ("ca", "cert", "key") if (code := file_code(getattr(tls, key)))}
     for key, code in unreadable.items():
         yield fault_at(places.place((*path, key)), code, (*path, key), file=getattr(tls, key))
     if "ca" not in unreadable and not _is_ca(tls.ca):
         yield fault_at(places.place((*path, "ca")), "config.tls-not-pem", (*path, "ca"), file=tls.ca)
     if tls.cert and tls.key and not {"cert", "key"} & unreadable.keys():
         yield from _pair_faults(tls.cert, tls.key, path, places)
-
-
-def _file_code(name: str | None) -> str | None:
-    if name is None:
-        return None
-    try:
-        with Path(name).open("rb") as stream:
-            stream.read(1)
-    except FileNotFoundError:
-        return "config.file-missing"
-    except (OSError, ValueError):
-        return "config.file-unreadable"
-    return None
 
 
 def _is_ca(name: str) -> bool:

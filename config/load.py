@@ -4,7 +4,7 @@ What is always true here:
 
 - A `Loaded` has passed every check of this floor. Each link is the model of the driver it names.
 - The digest is SHA-256 of the file's bytes exactly as they were read, profiles and secrets not included.
-- Paths in the result (`tls`, `buffer.path`) are absolute; in the file they are relative to the file.
+- Paths in the result (`tls`, `buffer.path`, certificates of links) are absolute; in the file they are relative to it.
 - Secrets are resolved to their values. Nothing else outside the file and the files it names is looked at.
 - A part that is at fault does not hide the faults of another.
 
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from config import checks, profile, secrets
 from config.errors import ConfigFaults, Fault, KeyPath, Place, SettingsUnavailable, fault_at
+from config.files import Beside
 from config.model import Config, Link, Secret, Uplink
 from config.profile import Overlay
 from config.source import parse, read_bytes
@@ -99,7 +100,7 @@ class _Reading:
         rest = {**tree, "links": stand_ins} if stand_ins is not None and isinstance(tree, dict) else tree
         config: Config | None = None
         try:
-            config = _absolute(Config.model_validate(rest), self.overlay.document.file.parent)
+            config = Config.model_validate(rest, context=self._beside())
             uplinks: Mapping[str, Uplink] = config.uplinks
         except ValidationError as error:
             self.faults += faults_of(error, tree, self.overlay, (), Config)
@@ -122,7 +123,7 @@ class _Reading:
         sound: dict[str, Uplink] = {}
         for name, uplink in written.items() if isinstance(written, dict) else ():
             with contextlib.suppress(ValidationError):
-                sound[name] = _absolute_uplink(Uplink.model_validate(uplink), self.overlay.document.file.parent)
+                sound[name] = Uplink.model_validate(uplink, context=self._beside())
         return sound
 
     def _links(self, tree: object) -> tuple[dict[str, Link[Any]], dict[str, object] | None]:
@@ -161,7 +162,7 @@ class _Reading:
         self, model: type[Link[Any]], value: Mapping[str, object], at: KeyPath, keys: Sequence[str] = ()
     ) -> Link[Any] | None:
         try:
-            return model.model_validate(value)
+            return model.model_validate(value, context=self._beside())
         except ValidationError as error:
             found = faults_of(error, value, self.overlay, at, model)
             self.faults += [fault for fault in found if not keys or fault.path[len(at)] in keys]
@@ -184,20 +185,8 @@ class _Reading:
             self.overlay.incomplete.add(at)
             return device
 
+    def _beside(self) -> Beside:
+        return Beside(folder=self.overlay.document.file.parent)
+
     def _add(self, at: KeyPath, code: str, **fields: object) -> None:
         self.faults.append(fault_at(self.overlay.place(at), code, at, **fields))
-
-
-def _absolute(config: Config, base: Path) -> Config:
-    """Make every path of the configuration independent of the working directory."""
-    uplinks = {name: _absolute_uplink(uplink, base) for name, uplink in config.uplinks.items()}
-    buffer = config.buffer.model_copy(update={"path": str(base.absolute() / config.buffer.path)})
-    return config.model_copy(update={"uplinks": uplinks, "buffer": buffer})
-
-
-def _absolute_uplink(uplink: Uplink, base: Path) -> Uplink:
-    if uplink.tls is None:
-        return uplink
-    written = {"ca": uplink.tls.ca, "cert": uplink.tls.cert, "key": uplink.tls.key}
-    whole = {key: str(base.absolute() / name) for key, name in written.items() if name is not None}
-    return uplink.model_copy(update={"tls": uplink.tls.model_copy(update=whole)})

@@ -19,6 +19,8 @@ from typing import Annotated, Generic, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from config.files import FilePath
+
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 """Names of gateways, streams, links, devices and uplinks; they become topics, so they are plain."""
 
@@ -118,9 +120,9 @@ class Gateway(Strict):
 class Tls(Strict):
     """Certificates of an uplink; paths are relative to the file that names them."""
 
-    ca: str
-    cert: str | None = None
-    key: str | None = None
+    ca: FilePath
+    cert: FilePath | None = None
+    key: FilePath | None = None
 
 
 class Uplink(Strict):
@@ -139,7 +141,7 @@ class Uplink(Strict):
 class Buffer(Strict):
     """Where readings are kept, how often they are sealed, and how much room they may take."""
 
-    path: str = "/var/lib/trambien/buffer.db"
+    path: FilePath = "/var/lib/trambien/buffer.db"
     seal_every: Duration = parse_duration("5s")
     keep: Duration = parse_duration("60d")
     limit: Size = parse_size("8GB")

@@ -9,6 +9,7 @@ once and without I/O which groups it will fill, and then fills them:
     frame = await driver.poll(group)              # or LinkDown, NoAnswer, BadAnswer, Misfit
     await driver.listen(group, emit)              # for groups that the instrument pushes; returns never, or raises
     await driver.write("meter", "setpoint", value)  # what a command asks for; gives what the instrument then holds
+    driver.figures()                              # what the wire carried, or None
     driver.parked()                               # what instruments refuse, and is not asked for now
     driver.planned_load()                         # the share of the wire's time that all this will take
     await driver.close()                          # always safe, also after a failed open and twice
@@ -68,6 +69,46 @@ Emit = Callable[[Sequence[Change]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """What one far end, or a whole link, has cost and brought since the driver was made.
+
+    `errors` has a count for each kind that occurred. `round_trip_s` is p50, p95 and p99 of the last answers.
+    """
+
+    questions: int = 0
+    answers: int = 0
+    bytes_out: int = 0
+    bytes_in: int = 0
+    errors: tuple[tuple[str, int], ...] = ()
+    round_trip_s: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a link has carried since the driver was made.
+
+    `open_s` is how long it was open, `held_s` how long a question was out, `carried_s` how long its bytes took where
+    the line has a known pace. Two readings, subtracted, give what happened between them.
+    """
+
+    link: Tally
+    devices: tuple[tuple[str, Tally], ...] = ()
+    open_s: float = 0.0
+    held_s: float = 0.0
+    carried_s: float | None = None
+
+    @property
+    def load(self) -> float | None:
+        """The fraction of what the line can carry that it did carry; None where nobody knows."""
+        return None if self.carried_s is None or not self.open_s else self.carried_s / self.open_s
+
+    @property
+    def held(self) -> float:
+        """The fraction of the time in which a question was out, so that no other could be."""
+        return self.held_s / self.open_s if self.open_s else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Parked:
     """A part of a device that is not asked for now, because the device refuses it.
 
@@ -124,6 +165,10 @@ class Driver(ABC, Generic[L]):
     @abstractmethod
     async def close(self) -> None:
         """Close the wire and free the port. Never raises; may be called twice."""
+
+    def figures(self) -> Figures | None:
+        """Give what the link has carried, where the driver counts it. Costs no await, and may be called at any time."""
+        return None
 
     async def poll(self, group: Group) -> Frame:
         """Ask for every point of a polled group, once."""

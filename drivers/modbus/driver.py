@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 from buffer.frame import Frame, Value
-from drivers.api import Clock, Driver, Group, Parked
+from drivers.api import Clock, Driver, Figures, Group, Parked
 from drivers.errors import BadAnswer
 from drivers.modbus.groups import load, readings
 from drivers.modbus.poll import Poll, State, Unit
@@ -41,6 +41,10 @@ class ModbusDriver(Driver[ModbusLink]):
         """Close the wire and free the port."""
         self._wire.close()
 
+    def figures(self) -> Figures:
+        """Give what the wire carried, as a whole and for each device."""
+        return self._wire.figures({name: device.unit for name, device in self.link.devices.items()})
+
     async def poll(self, group: Group) -> Frame:
         """Ask for every point of a group, once. Raises LinkDown, NoAnswer, BadAnswer."""
         state = self._states[group.device, group.layout.every_ns]
@@ -53,9 +57,9 @@ class ModbusDriver(Driver[ModbusLink]):
         """
         settings = self.link.devices.get(device)
         told = order(device, settings, point, value)
-        exception = await self._wire.tell(told.unit, told.pdu)
-        if exception:
-            raise BadAnswer("modbus.write-rejected", point=point, unit=told.unit, exception=exception)
+        said = await self._wire.tell(told.unit, told.pdu)
+        if said.exception:
+            raise BadAnswer("modbus.write-rejected", point=point, unit=told.unit, exception=said.exception)
         reply = await self._wire.ask(told.unit, told.read_back)
         found = None if reply.exception else told.decode(reply.data)[0]
         if reply.exception or not told.holds(reply.data):

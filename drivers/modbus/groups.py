@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 from buffer.frame import MAX_POINTS, Column, Kind, Layout
 from buffer.layout import MAX_TEXT
 from drivers.api import DriverMisconfigured, Group
-from drivers.modbus.cost import Cost, Pace, cost, pace
+from drivers.modbus.cost import Cost, cost
 from drivers.modbus.decode import Decoder, Field, decoder
 from drivers.modbus.judge import Bounds, Judge, bounds, judge
+from drivers.modbus.pace import Pace, pace
 from drivers.modbus.plan import Limits, Request, Span, covers, plan, total_s
 from drivers.modbus.points import ModbusPoint, Type
 from drivers.modbus.settings import ModbusDevice, ModbusLink, clashes, forbidden_points
@@ -179,7 +180,7 @@ def _of_device(link_name: str, link: ModbusLink, name: str) -> Iterator[Reading]
         layout = Layout(link_name, name, "modbus", every_ns, tuple(columns))
         group = Group(name, device.stream, layout)
         weigh = judge([field.kind for field in fields], limits)
-        yield Reading(group, device, pace(link.serial), tuple(fields), weigh)
+        yield Reading(group, device, pace(link.serial, link.spoken), tuple(fields), weigh)
 
 
 def _columns(name: str, point: ModbusPoint) -> Iterator[tuple[Column, Field]]:

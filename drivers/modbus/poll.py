@@ -24,6 +24,7 @@ from buffer import status
 from buffer.frame import Frame, Value
 from drivers.api import Clock
 from drivers.errors import BadAnswer, NoAnswer
+from drivers.modbus.cost import first_turnaround_s
 from drivers.modbus.groups import Part, Plan, Reading
 from drivers.modbus.parking import Parking
 from drivers.modbus.plan import Request, Span
@@ -118,7 +119,7 @@ class State:
         self._measured += 1
         if self._measured >= self._settled:
             self._measured = 0
-            planned_s = self.reading.pace.turnaround_s if self._planned_s is None else self._planned_s
+            planned_s = first_turnaround_s(self.reading.pace) if self._planned_s is None else self._planned_s
             if not planned_s / _CHANGED <= self.turnaround_s <= planned_s * _CHANGED:
                 self._planned_s = self.turnaround_s
                 self._replan()

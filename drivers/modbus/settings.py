@@ -2,7 +2,7 @@
 
 What is always true here:
 
-- A link has exactly one wire: `serial:` (RTU) or `host:` with `port:` (TCP).
+- A link has exactly one wire (see `transport`).
 - No two points of a device lie across each other: they share registers only where one lies inside the other and both
   are whole numbers or bits, or where both read the same registers as the same type.
 - No point stands in a forbidden range.
@@ -16,8 +16,9 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from config.model import Device, Duration, Link, Serial, parse_duration
+from config.model import Device, Duration, parse_duration
 from drivers.modbus.points import TABLES, Address, ModbusPoint, Table
+from drivers.modbus.transport import Wired
 
 
 class Range(NamedTuple):
@@ -123,16 +124,7 @@ def _may_share(one: ModbusPoint, other: ModbusPoint) -> bool:
     return inside and whole
 
 
-class ModbusLink(Link[ModbusDevice]):
-    """One wire: an RTU line or a TCP connection."""
+class ModbusLink(Wired[ModbusDevice]):
+    """One wire and the units on it."""
 
     driver: Literal["modbus"] = "modbus"
-    serial: Serial | None = None
-    host: Annotated[str, Field(min_length=1)] | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] = 502
-
-    @model_validator(mode="after")
-    def _one_wire(self) -> Self:
-        if (self.serial is None) == (self.host is None):
-            raise PydanticCustomError("modbus.one-wire", "either serial or host", {})
-        return self

@@ -1,106 +1,69 @@
-"""The wire under the Modbus driver, and the only file that imports pymodbus.
+"""The wire under the Modbus driver: opens it, asks on it, says what went wrong. The only file that imports pymodbus.
 
 What is always true here:
 
 - One question at a time, asked once: no retries and no reconnecting behind the caller's back.
-- An answer is given to the question it belongs to, or to none. On TCP the transaction id decides, and a connection on
-  which half an answer was left behind is closed. RTU has no id: after a time-out the line must have been quiet for
-  the longest reply seen (at most `timeout`) before the next question; a reply later than that, of the same unit,
-  function and length, cannot be told from an answer, and is the residual every RTU master has.
-- Nothing that arrives raises inside the event loop: an answer is kept as bytes and judged by who asked.
+- An answer is given to the question it belongs to, or to none (see `framing.py`). On TCP the transaction id decides,
+  and a connection on which half an answer was left behind is closed. RTU and ASCII have no id: what was heard before
+  a question is thrown away, and a unit that owes an answer is left in peace first (see `quiet.py`).
+- No wait is longer than `timeout`, except that an answer has the time that its own bytes take on the line and
+  `timeout_min` besides.
 - Foreign exceptions end here as LinkDown, NoAnswer or BadAnswer.
 
-pymodbus frames, checks CRCs and owns the socket or the port. Its decoding of answers, a list of Python objects a
-register, is replaced by keeping the bytes.
+pymodbus gives the serial port an asyncio transport. Frames are our own: its framers lose an answer behind a damaged
+one, raise inside the event loop on broken ASCII, and read TLS as if a segment were a frame.
 """
 
 import asyncio
 import errno
-import logging
 import socket
+import ssl
+import struct
 import time
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from pymodbus import ModbusException
-from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
-from pymodbus.exceptions import ConnectionException
-from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
-from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest
-from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
+from pymodbus.transport.serialtransport import create_serial_connection
 
 from config.model import Serial
-from drivers.errors import BadAnswer, LinkDown, NoAnswer
+from drivers.api import Figures
+from drivers.errors import BadAnswer, DriverError, LinkDown, NoAnswer
 from drivers.modbus.decode import answer_size
+from drivers.modbus.exchange import End, Ended, Exchange
+from drivers.modbus.figures import Counts
+from drivers.modbus.framing import EXCEPTION, FRAMERS
+from drivers.modbus.pace import pace
 from drivers.modbus.plan import Request
 from drivers.modbus.points import Table
 from drivers.modbus.quiet import Quiet
 from drivers.modbus.settings import ModbusLink
+from drivers.modbus.timeouts import Patience
+from drivers.modbus.transport import ModbusTls
 
-logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it logs what this file raises
+FUNCTIONS: dict[Table, int] = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
+"""The function that reads each table (Modbus Application Protocol V1.1b3, 6.1 to 6.4)."""
 
-_QUESTION: dict[Table, type[ModbusPDU]] = {
-    "coil": ReadCoilsRequest,
-    "discrete": ReadDiscreteInputsRequest,
-    "holding": ReadHoldingRegistersRequest,
-    "input": ReadInputRegistersRequest,
-}
-_READS = (1, 2, 3, 4)
-_WRITTEN_BYTES = 4
+_QUESTION = struct.Struct(">BHH")
 _NS_PER_S = 1_000_000_000
-_FOREVER = 2**31
-_MANY_LATE_ANSWERS = 65536
+_WRITTEN_BYTES = 5
+_LATE_KEPT = 16
 _PORT_REASONS: dict[int | None, str] = {
     errno.ENOENT: "modbus.no-port",
+    errno.ENODEV: "modbus.no-port",
+    errno.ENXIO: "modbus.no-port",
     errno.EACCES: "modbus.port-denied",
     errno.EAGAIN: "modbus.port-busy",
     errno.EBUSY: "modbus.port-busy",
 }
-_Client = AsyncModbusTcpClient | AsyncModbusSerialClient
-
-
-class Answer(ModbusPDU):
-    """An answer as it came: function code and bytes behind it."""
-
-    rtu_byte_count_pos = 2
-    body = b""
-
-
-class Written(Answer):
-    """The answer to a write: on an RTU line always eight bytes."""
-
-    rtu_frame_size = 8
-
-
-class Told(ModbusPDU):
-    """A question given as bytes: function code and what stands behind it."""
-
-    body = b""
-
-    def encode(self) -> bytes:
-        """Give what stands behind the function code."""
-        return self.body
-
-
-class _Answers(DecodePDU):
-    """Keeps answers as bytes, and knows which one is awaited: what else stands on an RTU line is skipped."""
-
-    def __init__(self) -> None:
-        super().__init__(is_server=False)
-        self.awaited = (0, 0)
-
-    def lookupPduClass(self, data: bytes) -> type[ModbusPDU] | None:  # noqa: N802 - pymodbus names it
-        unit, function = self.awaited
-        if data[0] != unit or data[1] & 0x7F != function:
-            return None
-        if data[1] & 0x80:
-            return ExceptionResponse
-        return Answer if function in _READS else Written
-
-    def decode(self, frame: bytes) -> ModbusPDU:
-        answer = Answer()
-        answer.function_code = frame[0]
-        answer.body = frame[1:]
-        return answer
+_ENDS: dict[End, tuple[type[DriverError], str]] = {
+    "timeout": (NoAnswer, "modbus.no-answer"),
+    "half": (NoAnswer, "modbus.half-answer"),
+    "crc": (BadAnswer, "modbus.damaged-answer"),
+    "wrong-id": (BadAnswer, "modbus.transaction-id"),
+    "out-of-step": (LinkDown, "modbus.out-of-step"),
+    "lost": (LinkDown, "modbus.lost"),
+}
 
 
 class Reply(NamedTuple):
@@ -114,163 +77,238 @@ def _where(link: ModbusLink) -> dict[str, object]:
     """Give the fields that name the wire in every error; `wire` is how a person calls it."""
     if link.serial is not None:
         return {"wire": link.serial.port, "port": link.serial.port}
-    return {"wire": f"{link.host}:{link.port}", "host": link.host, "port": link.port}
+    host, port = link.endpoint
+    return {"wire": f"[{host}]:{port}" if ":" in host else f"{host}:{port}", "host": host, "port": port}
 
 
 class Wire:
-    """One TCP connection or serial line. Made closed; open, ask, close, and open again."""
+    """One connection or serial line. Made closed; open, ask, close, and open again."""
 
     def __init__(self, link: ModbusLink) -> None:
         self._link = link
-        self._timeout_s = link.timeout / _NS_PER_S
-        self._client: _Client | None = None
-        self._answers = _Answers()
-        self._lost = self._waiting = False
-        self._quiet = Quiet(link.serial, self._timeout_s) if link.serial is not None else None
+        shortest_ns, longest_ns = link.waits_ns
+        self._shortest_s, self._timeout_s = shortest_ns / _NS_PER_S, longest_ns / _NS_PER_S
+        self._pace = pace(link.serial, link.spoken)
+        self._quiet = Quiet(self._pace.gap_s, self._timeout_s) if link.spoken != "tcp" else None
+        self._patience: dict[int, Patience] = {}
+        self._counts = Counts(self._pace)
+        self._missed: deque[tuple[int, int, float]] = deque(maxlen=_LATE_KEPT)
+        self._transport: Any = None
+        self._exchange: Exchange | None = None
         self._where = _where(link)
 
     async def open(self) -> None:
         """Open the wire. Raises LinkDown."""
         self.close()
-        client = self._make()
-        self._lost = False
+        framer = FRAMERS[self._link.spoken](self._counts.skipped)
+        exchange = Exchange(framer, None if self._quiet is None else self._quiet.heard)
         try:
             async with asyncio.timeout(self._timeout_s):
-                client.ctx.transport, _ = await client.ctx.call_create()
-                await asyncio.sleep(0)  # a serial port begins to read in the next turn, and must not be closed before
+                await self._connect(exchange)
         except (OSError, ValueError) as error:  # ValueError: a baud rate that the port cannot do
+            self._hang_up()
             raise LinkDown(self._reason(error), reason=str(error), **self._where) from error
         except BaseException:
-            client.close()
+            self._hang_up()
             raise
-        self._client = client
+        self._missed.clear()
+        self._exchange = exchange
+
+    async def _connect(self, exchange: Exchange) -> None:
+        loop = asyncio.get_running_loop()
+        if self._link.serial is not None:
+            self._transport = await _open_port(loop, exchange, self._link.serial)
+            await asyncio.sleep(0)  # a serial port begins to read in the next turn, and must not be closed before
+            await asyncio.sleep(0)
+            return
+        host, port = self._link.endpoint
+        secured = _secured(self._link.tls, host)
+        self._transport, _ = await loop.create_connection(lambda: exchange, host, port, **secured)
 
     def close(self) -> None:
         """Close the wire and free the port. May be called at any time."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self._counts.open_s += time.monotonic() - exchange.opened_at
+            self._counts.link.bytes_in += exchange.bytes_in
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
 
     async def ask(self, unit: int, request: Request) -> Reply:
-        """Ask one question. Raises LinkDown, NoAnswer, BadAnswer."""
-        question = _QUESTION[request.table](dev_id=unit, address=request.address, count=request.quantity)
-        answer = await self._say(unit, question)
-        return self._judged(question, answer, answer_size(request))
+        """Read cells. Raises LinkDown, NoAnswer, BadAnswer."""
+        size = answer_size(request)
+        function = FUNCTIONS[request.table]
+        pdu = await self._asked(unit, _QUESTION.pack(function, request.address, request.quantity), size + 2)
+        if pdu[0] == function and len(pdu) == size + 2 and pdu[1] == size:
+            return Reply(pdu[2:])
+        return self._refused(unit, function, pdu)
 
-    async def tell(self, unit: int, pdu: bytes) -> int:
-        """Send a write; give the exception it drew, or 0. Raises LinkDown, NoAnswer, BadAnswer."""
-        question = Told(dev_id=unit)
-        question.function_code, question.body = pdu[0], pdu[1:]
-        answer = await self._say(unit, question)
-        if answer.function_code == pdu[0] and answer.body == question.body[:_WRITTEN_BYTES]:
-            return 0
-        return self._judged(question, answer, -1).exception
+    async def tell(self, unit: int, question: bytes) -> Reply:
+        """Write by a PDU of function 5, 6, 15 or 16, whose first five bytes the unit repeats. Raises as `ask` does."""
+        pdu = await self._asked(unit, question, _WRITTEN_BYTES)
+        if pdu == question[:_WRITTEN_BYTES]:
+            return Reply(b"")
+        return self._refused(unit, question[0], pdu)
 
-    async def _say(self, unit: int, question: ModbusPDU) -> Answer:
-        client = self._client
-        if client is None:
+    def _refused(self, unit: int, function: int, pdu: bytes) -> Reply:
+        """Accept an exception. Raises BadAnswer for anything else."""
+        if pdu[0] == function | EXCEPTION and len(pdu) >= 2 and pdu[1]:
+            self._error(unit, f"exception-{pdu[1]}")
+            return Reply(b"", pdu[1])
+        self._error(unit, "bad-answer")
+        raise BadAnswer("modbus.bad-answer", unit=unit, function=pdu[0], length=len(pdu) - 1, **self._where)
+
+    async def _asked(self, unit: int, question: bytes, size: int) -> bytes:
+        """Ask once the line is ready; give the PDU of the answer, of whatever length. Raises all there is."""
+        exchange = self._exchange
+        if exchange is None:
             raise LinkDown("modbus.closed", **self._where)
         if self._quiet is not None:
-            await self._silence(self._quiet, unit)
-            self._quiet.asked(time.monotonic())
-        elif client.ctx.recv_buffer:
-            raise LinkDown("modbus.out-of-step", **self._where)
-        self._answers.awaited = (unit, question.function_code)
-        return await self._exchange(client, question)
+            await self._silence(exchange, self._quiet, unit, question)
+        elif exchange.framer.pending and not exchange.lost:
+            raise self._down("out-of-step", exchange)
+        return await self._exchanged(exchange, unit, question, size)
 
-    async def _silence(self, quiet: Quiet, unit: int) -> None:
-        """Wait until the line has been quiet for long enough. Raises NoAnswer when it is not in two time-outs."""
-        end = time.monotonic() + 2 * self._timeout_s + quiet.gap_s
-        while (wait_s := quiet.remaining_s(now := time.monotonic())) > 0:
-            if now + wait_s > end:
-                raise NoAnswer("modbus.line-noisy", unit=unit, **self._where)
-            await asyncio.sleep(wait_s)
-
-    async def _exchange(self, client: _Client, question: ModbusPDU) -> Answer:
-        if self._lost:
-            raise LinkDown("modbus.lost", **self._where)
-        self._waiting = True
+    async def _exchanged(self, exchange: Exchange, unit: int, question: bytes, size: int) -> bytes:
+        framer, count = exchange.framer, self._counts.of(unit)
+        frame = framer.ask(unit, question, size)
+        before, asked_at = exchange.bytes_in, time.monotonic()
+        if self._quiet is not None:
+            self._quiet.asked(asked_at)
+        count.asked(len(frame))
+        self._counts.link.asked(len(frame))
         try:
-            answer: Answer = await client.execute(False, question)
-        except (ModbusException, ConnectionError) as error:
-            self._missed()
-            if self._lost or isinstance(error, ConnectionError | ConnectionException):
-                raise LinkDown("modbus.lost", **self._where) from error
-            raise NoAnswer("modbus.no-answer", unit=question.dev_id, **self._where) from error
-        except asyncio.CancelledError:
-            self._missed()
+            pdu = await exchange.ask(frame, self._wait_s(unit, len(frame), size))
+        except Ended as ended:
+            self._unanswered(exchange, unit, question, asked_at)
+            raise self._translated(ended.end, exchange, unit) from exchange.reason
+        except BaseException:
+            exchange.give_up()
+            self._unanswered(exchange, unit, question, asked_at)
             raise
         finally:
-            self._waiting = False
-        return answer
+            count.bytes_in += exchange.bytes_in - before
+            self._counts.held_s += time.monotonic() - asked_at
+        self._answered(exchange, unit, exchange.heard_at - asked_at, exchange.bytes_in - before + len(frame))
+        return pdu
 
-    def _missed(self) -> None:
+    def _wait_s(self, unit: int, asked: int, size: int) -> float:
+        """Say how long to wait: the unit's patience, and the time that question and longest answer take."""
+        if (patience := self._patience.get(unit)) is None:
+            patience = self._patience[unit] = Patience(self._shortest_s, self._timeout_s)
+        line_s = self._pace.line_s(asked + self._pace.frame_bytes(size))
+        return min(line_s + patience.wait_s(), max(self._timeout_s, line_s + self._shortest_s))
+
+    def _answered(self, exchange: Exchange, unit: int, took_s: float, characters: int) -> None:
+        self._patience[unit].answered(took_s - self._pace.line_s(characters))
+        self._counts.of(unit).answered(took_s)
+        self._counts.link.answered(took_s)
         if self._quiet is not None:
-            self._quiet.missed(time.monotonic())
+            self._quiet.answered(unit)
+        elif exchange.framer.late:
+            self._learn_late(exchange)
 
-    def _judged(self, question: ModbusPDU, answer: Answer, size: int) -> Reply:
-        """Accept an answer that belongs to its question and has the length it announces. Raises BadAnswer."""
-        body, function = answer.body, answer.function_code
-        if answer.transaction_id != question.transaction_id:
-            fault = "modbus.transaction-id"
-        elif function == question.function_code and len(body) == size + 1 and body[0] == size:
-            return Reply(body[1:])
-        elif function == question.function_code | 0x80 and body and body[0]:
-            return Reply(b"", body[0])
+    def _unanswered(self, exchange: Exchange, unit: int, question: bytes, asked_at: float) -> None:
+        now = time.monotonic()
+        self._patience[unit].missed()
+        if self._quiet is not None:
+            self._quiet.missed(now, unit, question)
         else:
-            fault = "modbus.bad-answer"
-        self._missed()
-        raise BadAnswer(fault, unit=question.dev_id, function=function, length=len(body), **self._where)
+            self._learn_late(exchange)
+            self._missed.append((exchange.framer.number, unit, asked_at))
 
-    def _make(self) -> _Client:
-        client = self._serial_client(self._link.serial) if self._link.serial is not None else self._tcp_client()
-        client.set_max_no_responses(_FOREVER)
-        client.ctx.framer.decoder = self._answers
-        client.ctx.max_buffer_size = _MANY_LATE_ANSWERS
-        return client
+    def _learn_late(self, exchange: Exchange) -> None:
+        """Learn how slow units are from answers that came after their time-out; only TCP tells whose they are."""
+        now, late = time.monotonic(), set(exchange.framer.late)
+        exchange.framer.late.clear()
+        for number, unit, asked_at in self._missed:
+            if number in late:
+                self._patience[unit].learnt(now - asked_at)
 
-    def _tcp_client(self) -> AsyncModbusTcpClient:
-        assert self._link.host is not None
-        return AsyncModbusTcpClient(
-            self._link.host,
-            port=self._link.port,
-            timeout=self._timeout_s,
-            retries=0,
-            reconnect_delay=0,
-            trace_connect=self._connected,
-        )
+    async def _silence(self, exchange: Exchange, quiet: Quiet, unit: int, question: bytes) -> None:
+        """Throw away what is heard until the line was quiet for long enough. Raises NoAnswer when it never is."""
+        end = time.monotonic() + 2 * self._timeout_s + quiet.gap_s
+        while True:
+            await self._flush(exchange)
+            if exchange.lost or (wait_s := quiet.remaining_s(now := time.monotonic(), unit, question)) <= 0:
+                break
+            if now + wait_s > end:
+                self._error(unit, "noisy")
+                raise NoAnswer("modbus.line-noisy", unit=unit, **self._where)
+            await asyncio.sleep(wait_s)
+        exchange.framer.owing = quiet.owes(unit)
 
-    def _serial_client(self, serial: Serial) -> AsyncModbusSerialClient:
-        return AsyncModbusSerialClient(
-            serial.port,
-            baudrate=serial.baud,
-            bytesize=serial.data_bits,
-            parity=serial.parity[0].upper(),
-            stopbits=serial.stop_bits,
-            timeout=self._timeout_s,
-            retries=0,
-            reconnect_delay=0,
-            trace_connect=self._connected,
-            trace_packet=self._heard,
-        )
-
-    def _connected(self, up: bool) -> None:
-        """Hear of the connection's end, and end the wait for an answer that cannot come any more."""
-        if up or self._client is None:
+    async def _flush(self, exchange: Exchange) -> None:
+        """Let everything that has arrived be heard before the question goes out."""
+        port = getattr(self._transport, "sync_serial", None)
+        if port is None:  # a socket: its bytes are handed over in the next turns of the loop
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             return
-        self._lost = True
-        answer = self._client.ctx.response_future
-        if self._waiting and not answer.done():
-            answer.set_exception(ConnectionResetError())
+        try:
+            if waiting := port.in_waiting:
+                exchange.data_received(port.read(waiting))
+        except OSError as error:  # the adapter is gone, and the loop has not heard yet
+            exchange.connection_lost(error)
 
-    def _heard(self, sending: bool, data: bytes) -> bytes:
-        if not sending and self._quiet is not None:
-            self._quiet.heard(time.monotonic())
-        return data
+    def _error(self, unit: int, kind: str) -> None:
+        self._counts.of(unit).errors[kind] += 1
+        self._counts.link.errors[kind] += 1
+
+    def _translated(self, end: End, exchange: Exchange, unit: int) -> DriverError:
+        if _ENDS[end][0] is LinkDown:
+            return self._down(end, exchange)
+        self._error(unit, end)
+        kind, code = _ENDS[end]
+        return kind(code, unit=unit, **self._where)
+
+    def _down(self, end: End, exchange: Exchange) -> LinkDown:
+        if self._link.tls is not None and not exchange.bytes_in:  # TLS 1.3 says only now that we are not trusted
+            return LinkDown("modbus.tls-failed", reason=str(exchange.reason or "closed unanswered"), **self._where)
+        return LinkDown(_ENDS[end][1], **self._where)
 
     def _reason(self, error: Exception) -> str:
         if self._link.serial is not None:
             return _PORT_REASONS.get(getattr(error, "errno", None), "modbus.port-failed")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return "modbus.tls-untrusted"
+        if isinstance(error, ssl.SSLError):
+            return "modbus.tls-failed"
         if isinstance(error, socket.gaierror):
             return "modbus.unknown-host"
         return "modbus.refused" if isinstance(error, ConnectionRefusedError) else "modbus.unreachable"
+
+    def figures(self, devices: Mapping[str, int]) -> Figures:
+        """Give what was carried, for the link and for devices by their units."""
+        exchange = self._exchange
+        if exchange is None:
+            return self._counts.shown(devices, 0.0, 0)
+        return self._counts.shown(devices, time.monotonic() - exchange.opened_at, exchange.bytes_in)
+
+
+async def _open_port(loop: asyncio.AbstractEventLoop, exchange: Exchange, serial: Serial) -> asyncio.BaseTransport:
+    transport, _ = await create_serial_connection(
+        loop,
+        lambda: exchange,
+        serial.port,
+        baudrate=serial.baud,
+        bytesize=serial.data_bits,
+        parity=serial.parity[0].upper(),
+        stopbits=serial.stop_bits,
+        timeout=0,
+    )
+    return transport
+
+
+def _secured(tls: ModbusTls | None, host: str) -> dict[str, Any]:
+    """Trust the named authority alone, and show our certificate (Modbus/TCP Security V21, 8: both sides have one)."""
+    if tls is None:
+        return {}
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(tls.cert, tls.key)
+    return {"ssl": context, "server_hostname": tls.server_name or host}

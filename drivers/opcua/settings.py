@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from buffer.frame import Kind
+from config.files import ReadableFile
 from config.model import Device, Duration, Exact, Link, Point, Strict
 
 _NODE = re.compile(r"^(?:(?:ns=\d{1,5}|nsu=[^;]+);)?([isgb])=(.+)$", re.DOTALL)
@@ -89,9 +90,9 @@ class Security(Strict):
 
     policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
     mode: Literal["Sign", "SignAndEncrypt"] = "SignAndEncrypt"
-    certificate: str = ""
-    key: str = ""
-    server_certificate: str | None = None
+    certificate: ReadableFile = ""
+    key: ReadableFile = ""
+    server_certificate: ReadableFile | None = None
 
     @model_validator(mode="after")
     def _named(self) -> Self:

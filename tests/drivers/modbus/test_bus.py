@@ -9,8 +9,9 @@ from rig import Bench
 
 from agent.health import DeviceHealth, LinkHealth
 from agent.poller import House, Poller
-from drivers.modbus.cost import cost, pace
+from drivers.modbus.cost import cost
 from drivers.modbus.driver import ModbusDriver
+from drivers.modbus.pace import pace
 from drivers.modbus.plan import Request
 from drivers.simulated.metered_line import MeteredLine
 from drivers.simulated.scripted_slave import ScriptedSlave
@@ -67,7 +68,7 @@ async def test_the_bus_is_used_to_95_percent_and_never_slower_than_a_request_a_t
         )
     finally:
         line.unplug()
-    price = cost(pace(planned.link.serial), TURNAROUND_S)
+    price = cost(pace(planned.link.serial, "rtu"), TURNAROUND_S)
     tables = {1: "coil", 3: "holding", 4: "input"}
     state = planned._states["meter", 10**10]
     asked = [part.request for part in state.plan.parts]
@@ -136,7 +137,7 @@ def beyond_its_place(lateness):
 async def test_seven_units_keep_their_schedule_while_the_eighth_is_dead(tmp_path, clock):
     """Each is asked at its place in the round; the 99th percentile is less than one request late against that."""
     driver, found = await lateness_ms(tmp_path, clock, {4}, 30)
-    request_ns = cost(pace(driver.link.serial), 0.004).of(REQUEST.table, REQUEST.quantity) * 1e9
+    request_ns = cost(pace(driver.link.serial, "rtu"), 0.004).of(REQUEST.table, REQUEST.quantity) * 1e9
     settled = {name: lateness[8:] for name, lateness in found.items() if name != "d4"}
     assert all(len(lateness) >= 45 for lateness in settled.values())
     assert {name: beyond_its_place(lateness) < request_ns for name, lateness in settled.items()} == dict.fromkeys(

@@ -5,8 +5,6 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from drivers.errors import BadAnswer, LinkDown, NoAnswer
 from drivers.modbus.decode import Field, decoder
@@ -76,19 +74,3 @@ async def test_captured_answers_cut_short_are_refused_by_name(slave, cut):
     with pytest.raises((BadAnswer, NoAnswer, LinkDown)):
         await wire.ask(*parsed(pair))
     wire.close()
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(body=st.binary(max_size=40), announced=st.integers(-3, 3))
-def test_any_bytes_behind_the_header_are_an_answer_or_refused(body, announced):
-    """The judging of an answer raises BadAnswer and nothing else."""
-    link = {"driver": "modbus", "host": "h", "devices": {"d": {"unit": 1, "points": {"a": {"holding": 0}}}}}
-    wire = Wire(ModbusLink.model_validate(link))
-    frame = bytes((max(0, 3 + announced),)) + body
-    answer = wire._answers.decode(frame)
-    question = type("Question", (), {"transaction_id": 0, "function_code": 3, "dev_id": 1})()
-    try:
-        reply = wire._judged(question, answer, 4)
-    except BadAnswer:
-        return
-    assert reply.exception or len(reply.data) == 4

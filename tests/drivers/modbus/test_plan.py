@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.model import Serial
-from drivers.modbus.cost import cost, pace
+from drivers.modbus.cost import cost
+from drivers.modbus.pace import pace
 from drivers.modbus.plan import Limits, Request, Span, covers, plan, total_s
 
 BITS = ("coil", "discrete")
@@ -16,10 +17,10 @@ BITS = ("coil", "discrete")
 
 def line(baud, turnaround_s=None):
     """Give what requests cost on a serial line."""
-    return cost(pace(Serial.model_validate({"port": "/dev/ttyS0", "baud": baud})), turnaround_s)
+    return cost(pace(Serial.model_validate({"port": "/dev/ttyS0", "baud": baud}), "rtu"), turnaround_s)
 
 
-NETWORK = cost(pace(None), 0.08)
+NETWORK = cost(pace(None, "tcp"), 0.08)
 SLOW = line(9600)
 costs = st.sampled_from([NETWORK, SLOW, line(115200), line(9600, 0.2)])
 tables = st.sampled_from(["input", "holding", "coil", "discrete"])

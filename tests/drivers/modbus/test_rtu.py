@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from drivers.errors import LinkDown, NoAnswer
+from drivers.errors import BadAnswer, LinkDown, NoAnswer
 
 
 async def polled(driver):
@@ -73,12 +73,15 @@ async def test_an_answer_of_another_unit_is_not_taken(rtu, slave):
 
 
 async def test_a_damaged_answer_is_none(rtu, slave):
-    """The CRC decides; the next answer is read again."""
-    driver = rtu({"a": {"holding": 7}})
+    """The CRC decides, long before the time-out; the next answer is read again."""
+    driver = rtu({"a": {"holding": 7}}, timeout="2s")
     await driver.open()
     slave.rewrite = lambda adu: adu[:-1] + bytes((adu[-1] ^ 1,))
-    with pytest.raises(NoAnswer):
+    started = time.monotonic()
+    with pytest.raises(BadAnswer) as caught:
         await driver.poll(driver.groups[0])
+    assert caught.value.code == "modbus.damaged-answer"
+    assert time.monotonic() - started < 0.5
     slave.rewrite = lambda adu: adu
     assert (await driver.poll(driver.groups[0])).values == (7,)
     await driver.close()

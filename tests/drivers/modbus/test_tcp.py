@@ -255,15 +255,16 @@ async def test_an_answer_of_another_unit_is_not_taken(slave, tcp):
         await polled(tcp({"a": {"holding": 9}}))
 
 
-async def test_a_foreign_protocol_takes_the_link_down_at_the_next_question(slave, tcp):
-    """Bytes that are no MBAP header stay in the buffer, which is how it is known."""
+async def test_a_foreign_protocol_takes_the_link_down_at_once(slave, tcp):
+    """Bytes that are no MBAP header can never be followed by one that is known to be."""
     slave.rewrite = lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n"
-    driver = tcp({"a": {"holding": 0}})
+    driver = tcp({"a": {"holding": 0}}, timeout="5s")
     await driver.open()
-    with pytest.raises(NoAnswer):
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(LinkDown) as caught:
         await driver.poll(driver.groups[0])
-    with pytest.raises(LinkDown):
-        await driver.poll(driver.groups[0])
+    assert caught.value.code == "modbus.out-of-step"
+    assert asyncio.get_running_loop().time() - started < 1
     await driver.close()
 
 
