@@ -36,12 +36,12 @@ def driver_on(line, baud, clock, devices, timeout="1s"):
 
 
 async def seconds_a_poll(driver, polls):
-    """Give the shortest mean of three rounds: what others do on this machine only adds to it."""
+    """Give the shortest mean of some rounds: what others do on this machine only adds to it."""
     await driver.open()
     try:
         await driver.poll(driver.groups[0])
         rounds = []
-        for _ in range(3):
+        for _ in range(6):
             began = time.monotonic()
             for _ in range(polls):
                 assert (await driver.poll(driver.groups[0])).statuses is None
@@ -62,7 +62,7 @@ async def test_the_bus_is_used_to_95_percent_and_never_slower_than_a_request_a_t
     try:
         meter = {"unit": 1, "every": "10s", "points": SCATTERED}
         planned = driver_on(line, baud, clock, {"meter": meter})
-        took_s = await seconds_a_poll(planned, 3)
+        took_s = await seconds_a_poll(planned, 2)
         single_s = await seconds_a_poll(
             driver_on(line, baud, clock, {"meter": {**meter, "one_point_per_request": True}}), 1
         )

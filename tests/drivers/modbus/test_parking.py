@@ -296,3 +296,18 @@ def test_a_split_for_a_search_is_forgotten_after_a_poll_without_refusals():
     assert parking.held() == ()
     parking.searched()
     assert parking.avoid == ()
+
+
+async def test_a_parked_point_that_is_busy_when_tried_again_stays_parked(slave, later):
+    """Exception 6 says nothing of its address."""
+    slave.refused = {2: 2}
+    driver, clock = later({"a": {"holding": 1}, "b": {"holding": 2}})
+    await driver.open()
+    await driver.poll(driver.groups[0])
+    slave.refused = {2: 6}
+    clock.ahead_ns += 61 * S
+    frame = await driver.poll(driver.groups[0])
+    assert (frame.values, frame.statuses) == ((1, None), (0, GONE))
+    slave.refused = {}
+    assert (await driver.poll(driver.groups[0])).values == (1, 2)
+    await driver.close()
