@@ -9,7 +9,7 @@ What is always true of a plan:
   allows it, and only because that is cheaper than another request.
 - Under those rules no plan of registers costs less; one of bits at most a byte a request more than the best.
 
-How: spans inside other spans are left out, so that addresses and ends both grow. Then the cheapest way to cover the
+How: spans inside other spans are left out, so that what is further on also ends further on. Then the cheapest way to cover the
 first n spans is the cheapest way to cover the first k and one request from there, for the best k. The cost of that
 request is linear in both ends, so the best k within the window of allowed ones is the front of a queue kept in order,
 and a plan takes time in proportion to its points.
@@ -118,14 +118,11 @@ def _of_table(sorted_spans: Sequence[Span], limits: Limits, cost: Cost) -> list[
 
 
 def _outermost(sorted_spans: Sequence[Span]) -> list[Span]:
-    """Leave out the spans that lie inside another; of what remains, addresses and ends both grow."""
+    """Leave out spans that lie inside an earlier one; of what remains, ends grow and addresses never fall."""
     kept: list[Span] = []
     for span in sorted_spans:
-        if kept and span.end <= kept[-1].end:
-            continue
-        if kept and kept[-1].address == span.address:
-            kept.pop()
-        kept.append(span)
+        if not kept or span.end > kept[-1].end:
+            kept.append(span)
     return kept
 
 

@@ -214,3 +214,10 @@ def test_the_largest_layout_is_planned_at_once(table):
     began = time.process_time()
     plan(wanted, Limits(), SLOW)
     assert time.process_time() - began < 0.2
+
+
+def test_a_point_inside_another_is_not_read_twice():
+    """Eleven registers of which the last two are also one number: eleven are asked for, in two requests of ten."""
+    wanted = [*(Span("input", n, 1) for n in range(10)), Span("input", 9, 2)]
+    requests = plan(wanted, Limits(max_registers=10), SLOW)
+    assert sum(request.quantity for request in requests) == 11
