@@ -32,7 +32,8 @@ def link(**keys):
 async def opened(kind: str, slave: ScriptedSlave, **keys) -> AsyncIterator[tuple[Wire, "SlaveServer | MeteredLine"]]:
     """Give an open wire of a kind and its far end, which can `say` something unasked."""
     framing, _, over = kind.partition("-")
-    keys = {"timeout": "300ms", "timeout_min": "50ms", "framing": framing, **keys}
+    timeout = keys.get("timeout", "400ms")
+    keys = {"timeout": timeout, "timeout_min": timeout, "framing": framing, **keys}
     far = SlaveServer(slave, framing) if framing == "tcp" or over else MeteredLine(slave.conversation(framing))
     if isinstance(far, SlaveServer):
         await far.start()

@@ -1,1 +1,1 @@
-"""Modbus instruments, over TCP and RTU."""
+"""Modbus instruments, over TCP, RTU and ASCII, on lines, connections and inside TLS."""

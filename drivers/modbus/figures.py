@@ -11,6 +11,7 @@ each frame. `held_s` is the time from each question to its answer or to giving i
 from array import array
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from drivers.api import Figures, Tally
 from drivers.modbus.pace import Pace
@@ -79,9 +80,8 @@ class Counts:
 
     def shown(self, devices: Mapping[str, int], open_s: float, bytes_in: int) -> Figures:
         """Give the figures of the link and of devices, by their units. `open_s` and `bytes_in` are of this opening."""
-        self.link.bytes_in += bytes_in
         link = self.link.shown(self.skipped)
-        self.link.bytes_in -= bytes_in
+        link = replace(link, bytes_in=link.bytes_in + bytes_in)
         frames = link.questions + link.answers
         carried_s = self._pace.line_s(link.bytes_out + link.bytes_in) + frames * self._pace.gap_s
         return Figures(
