@@ -9,10 +9,10 @@ What is always true of a plan:
   allows it, and only because that is cheaper than another request.
 - Under those rules no plan of registers costs less; one of bits at most a byte a request more than the best.
 
-How: spans inside other spans are left out, so that what is further on also ends further on. Then the cheapest way to cover the
-first n spans is the cheapest way to cover the first k and one request from there, for the best k. The cost of that
-request is linear in both ends, so the best k within the window of allowed ones is the front of a queue kept in order,
-and a plan takes time in proportion to its points.
+How: spans inside other spans are left out, so that what is further on also ends further on. Then the cheapest way to
+cover the first n spans is the cheapest way to cover the first k and one request from there, for the best k. The cost of
+that request is linear in both ends, so the best k within the window of allowed ones is the front of a queue kept in
+order, and a plan takes time in proportion to its points.
 """
 
 from bisect import bisect_left
