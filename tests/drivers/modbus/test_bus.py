@@ -36,12 +36,12 @@ def driver_on(line, baud, clock, devices, timeout="1s"):
 
 
 async def seconds_a_poll(driver, polls):
-    """Give the shortest mean of some rounds: what others do on this machine only adds to it."""
+    """Give the shortest mean of twenty rounds: what others do on this machine only adds to it."""
     await driver.open()
     try:
         await driver.poll(driver.groups[0])
         rounds = []
-        for _ in range(6):
+        for _ in range(20 if polls > 1 else 2):
             began = time.monotonic()
             for _ in range(polls):
                 assert (await driver.poll(driver.groups[0])).statuses is None
