@@ -156,9 +156,18 @@ class App:
             started_ns=self._clock.boot_ns(),
         )
         for driver in self._drivers:
-            devices = {group.device: DeviceHealth(group.stream) for group in driver.groups}
-            health.links[driver.name] = LinkHealth(driver.link.driver, devices)
+            devices = {
+                group.device: DeviceHealth(group.stream, every_ns=_shortest(driver, group.device))
+                for group in driver.groups
+            }
+            health.links[driver.name] = LinkHealth(driver.link.driver, devices, parked=driver.parked)
         return health
+
+
+def _shortest(driver: Driver[Any], device: str) -> int | None:
+    """Give the shortest interval of a device's groups."""
+    intervals = [group.layout.every_ns for group in driver.groups if group.device == device]
+    return min((every_ns for every_ns in intervals if every_ns is not None), default=None)
 
 
 def key_path(buffer_path: Path) -> Path:

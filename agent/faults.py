@@ -10,7 +10,7 @@ What is always true here:
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,18 @@ def language_of(path: Path, environment: Mapping[str, str]) -> str:
 
 def text(error: ConfigFaults, words: Words) -> str:
     """Show every fault."""
+    return _blocks(error.faults, "config.fault-count", words)
+
+
+def warning_text(warnings: Sequence[Fault], words: Words) -> str:
+    """Show every warning."""
+    return _blocks(warnings, "config.warning-count", words)
+
+
+def _blocks(found: Sequence[Fault], count: str, words: Words) -> str:
     lines = _Lines()
-    shown = [block for fault in error.faults for block in (*_fault_lines(fault, words, lines), "")]
-    return "\n".join([*shown, words.say("config.fault-count", {"count": len(error.faults)})])
+    shown = [block for fault in found for block in (*_fault_lines(fault, words, lines), "")]
+    return "\n".join([*shown, words.say(count, {"count": len(found)})])
 
 
 def _fault_lines(fault: Fault, words: Words, lines: "_Lines") -> list[str]:
@@ -75,7 +84,12 @@ def _width(character: str) -> int:
 
 def document(error: ConfigFaults, words: Words) -> dict[str, Any]:
     """Render every fault as JSON."""
-    return {"ok": False, "faults": [_fault_json(fault, words) for fault in error.faults]}
+    return {"ok": False, "faults": list_of(error.faults, words)}
+
+
+def list_of(found: Sequence[Fault], words: Words) -> list[dict[str, object]]:
+    """Render faults or warnings as JSON."""
+    return [_fault_json(fault, words) for fault in found]
 
 
 def _fault_json(fault: Fault, words: Words) -> dict[str, object]:

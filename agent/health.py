@@ -3,12 +3,22 @@
 What is always true here:
 
 - Every figure is written by the one task that knows it and read by anyone; this file decides nothing.
+- Lateness is kept of the last `RING` ticks of a device; its percentiles are computed when asked.
 - A document made for an uplink tells only of devices whose stream that uplink carries.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from drivers.api import Parked
+
+RING = 256
+"""Ticks of a device whose lateness is remembered."""
+
+NS_PER_MS = 10**6
 
 Document = dict[str, Any]
 """JSON to be."""
@@ -28,6 +38,10 @@ class DeviceHealth:
     missed: int = 0
     last_ns: int | None = None
     error: Trouble | None = None
+    every_ns: int | None = None
+    """The shortest configured interval of its groups; None where it pushes."""
+    lateness_ns: deque[int] = field(default_factory=lambda: deque(maxlen=RING))
+    """How long after they were due the last ticks were begun."""
 
     def answered(self, t_boot_ns: int) -> None:
         """Note a frame."""
@@ -35,6 +49,11 @@ class DeviceHealth:
         self.good += 1
 
     heard = answered
+
+    def late_ns(self) -> dict[int, int | None]:
+        """Give the percentiles 50, 95 and 99 of the lateness of the last ticks, by nearest rank."""
+        known = sorted(self.lateness_ns)
+        return {q: known[math.ceil(len(known) * q / 100) - 1] if known else None for q in (50, 95, 99)}
 
     def document(self) -> Document:
         """Render as JSON."""
@@ -45,6 +64,8 @@ class DeviceHealth:
             "faults": self.faults,
             "missed": self.missed,
             "last_boot_ns": self.last_ns,
+            "every_ms": None if self.every_ns is None else self.every_ns / NS_PER_MS,
+            "late_ms": {f"p{q}": late and round(late / NS_PER_MS, 3) for q, late in self.late_ns().items()},
             "error": trouble_document(self.error),
         }
 
@@ -58,6 +79,8 @@ class LinkHealth:
     up: bool | None = None
     since_ns: int = 0
     error: Trouble | None = None
+    parked: Callable[[], Sequence[Parked]] = tuple
+    """What its devices refuse and is not asked for now."""
 
     def open(self, now_ns: int) -> bool:
         """Note that the link is up; say whether that is news."""
@@ -79,6 +102,7 @@ class LinkHealth:
             "since_boot_ns": self.since_ns,
             "error": trouble_document(self.error),
             "devices": {name: device.document() for name, device in self.devices.items() if device.stream in streams},
+            "parked": [asdict(parked) for parked in self.parked() if self.devices[parked.device].stream in streams],
         }
 
 

@@ -5,6 +5,7 @@ What is always true here:
 - One task asks the wire; it is the only one that does, so a half-duplex bus needs no lock.
 - Every served tick gives a frame: the instrument's, or a fault frame that says why there is none. A tick that could
   not be served at all is counted as missed.
+- The probe of a dead instrument waits until everything else that is due was served.
 - An instrument that fails costs others no more than its probes (B10). A link that is down is tried again with
   back-off, and logged once when it goes and once when it is back.
 - This is the driver wall: whatever else a driver raises is logged with its traceback and treated as LinkDown. It is
@@ -123,9 +124,13 @@ class Poller:
             if wait_ns > 0:
                 await self._sleep(wait_ns)
                 continue
-            if (tick := schedule.take(clock.boot_ns())) is None:
+            now_ns = clock.boot_ns()
+            if (tick := schedule.take(now_ns)) is None:
                 continue
             group = self._polled[tick.number]
+            if not self._probing.alive(group.device) and schedule.put_behind(tick):
+                continue
+            self._health.devices[group.device].lateness_ns.append(now_ns - tick.due_ns)
             await recorder.room()
             recorder.add(group, await self._frame(group))
             self._count_missed(group, schedule.done(tick, clock.boot_ns()))

@@ -5,6 +5,7 @@ What is always true here:
 - A tick stands at a whole multiple of its interval in boot time, except the first, which is now.
 - A tick's deadline is the next tick of the same group; among those due, the earliest deadline goes first, so a slow
   instrument cannot starve a fast one.
+- A tick may be put once behind all others that are due; what becomes due later goes by its deadline.
 - A tick that has passed while another was served is counted as missed, never replayed.
 
 Pure: time is passed in.
@@ -29,6 +30,7 @@ class Schedule:
         self._intervals_ns = tuple(intervals_ns)
         self._waiting = [(now_ns, number) for number in range(len(self._intervals_ns))]
         self._due: list[tuple[int, Tick]] = []
+        self._behind: set[int] = set()
 
     def next_due_ns(self) -> int:
         """Give the boot time of the earliest tick still to be served."""
@@ -40,6 +42,18 @@ class Schedule:
             due_ns, number = heapq.heappop(self._waiting)
             heapq.heappush(self._due, (due_ns + self._intervals_ns[number], Tick(number, due_ns)))
         return heapq.heappop(self._due)[1] if self._due else None
+
+    def put_behind(self, tick: Tick) -> bool:
+        """Give a taken tick back, to be taken after all that are due now.
+
+        Says whether it was: not where there are none, nor a second time.
+        """
+        if not self._due or tick.number in self._behind:
+            self._behind.discard(tick.number)
+            return False
+        self._behind.add(tick.number)
+        heapq.heappush(self._due, (max(self._due)[0] + 1, tick))
+        return True
 
     def done(self, tick: Tick, now_ns: int) -> int:
         """Schedule the group's next tick; give how many were missed: those whose deadline has passed too."""

@@ -5,18 +5,21 @@ What is always true here:
 - Whatever is wrong, in the file or in what a driver makes of it, comes out as `ConfigFaults` with a place. Drivers
   are constructed, so what only they can judge is judged; they open nothing.
 - Only the drivers that the file names are imported.
+- A warning is what can be carried out and is likely not meant; it stands at a place as a fault does and stops nothing.
 
 The commands and the composition root enter.
 """
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.errors import ConfigFaults, Fault, SettingsUnavailable, fault_at
+from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
 from config.load import Loaded, load
-from config.model import Link
+from config.model import Link, Serial
 from drivers import registry
 from drivers.api import Clock, Driver, DriverMisconfigured
 
@@ -27,6 +30,13 @@ class Settings:
 
     loaded: Loaded
     drivers: Mapping[str, Driver[Any]]
+    warnings: tuple[Fault, ...] = ()
+
+
+STABLE_NAMES = Path("/dev/serial/by-id")
+"""Where udev names serial adapters by maker and serial number (60-serial.rules)."""
+
+_UNSTABLE = re.compile(r"^/dev/tty(USB|ACM)\d+$")
 
 
 def read(path: Path, clock: Clock, credentials: Path | None = None) -> Settings:
@@ -38,11 +48,35 @@ def read(path: Path, clock: Clock, credentials: Path | None = None) -> Settings:
         try:
             drivers[name] = registry.driver_class(link.driver)(name, link, clock)
         except DriverMisconfigured as error:
-            where = ("links", name, *error.path)
-            faults.append(fault_at(loaded.spot(where), error.code, where, **error.fields))
+            for each in (error, *error.others):
+                where = ("links", name, *each.path)
+                faults.append(fault_at(loaded.spot(where), each.code, where, **each.fields))
     if faults:
         raise ConfigFaults(faults, path)
-    return Settings(loaded, drivers)
+    return Settings(loaded, drivers, tuple(_warnings(loaded, drivers)))
+
+
+def _warnings(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:
+    """Find what will work and is likely not meant, in the order of the links."""
+    for name, link in loaded.config.links.items():
+        serial = getattr(link, "serial", None)
+        if isinstance(serial, Serial) and _UNSTABLE.match(serial.port):
+            where: KeyPath = ("links", name, "serial", "port")
+            words = {"port": serial.port, "stable": stable_name(serial.port, STABLE_NAMES)}
+            yield fault_at(loaded.spot(where), "config.unstable-port", where, **words)
+        load = drivers[name].planned_load()
+        if load is not None and load > 1:
+            where = ("links", name)
+            yield fault_at(loaded.spot(where), "config.bus-overloaded", where, link=name, percent=math.ceil(load * 100))
+
+
+def stable_name(port: str, directory: Path) -> str:
+    """Give the name of an adapter that stays; where the adapter is not plugged in, where to look for it."""
+    try:
+        names = sorted(directory.iterdir())
+    except OSError:
+        names = []
+    return next((str(name) for name in names if name.resolve() == Path(port)), f"{directory}/...")
 
 
 def credentials(environment: Mapping[str, str]) -> Path | None:

@@ -8,13 +8,18 @@ once and without I/O which groups it will fill, and then fills them:
     await driver.open()                           # or LinkDown
     frame = await driver.poll(group)              # or LinkDown, NoAnswer, BadAnswer, Misfit
     await driver.listen(group, emit)              # for groups that the instrument pushes; returns never, or raises
+    await driver.write("meter", "setpoint", value)  # what a command asks for; gives what the instrument then holds
     driver.figures()                              # what the wire carried
+    driver.parked()                               # what instruments refuse, and is not asked for now
+    driver.planned_load()                         # the share of the wire's time that all this will take
     await driver.close()                          # always safe, also after a failed open and twice
 
 What is always true of it:
 
 - One caller at a time: the poller owns the link, so a half-duplex bus needs no lock. `listen` runs beside `poll`.
 - The poller keeps the schedule, the retries and the back-off; a driver asks once and answers or raises.
+- `write` is for the link's owner too, between polls. It writes to points that are marked writable, within their limits,
+  which are judged before anything goes to the wire; else it raises WriteRefused.
 - `poll` returns a frame whenever the device said anything of use: a part that failed has a status and no value.
 - Values are raw (see `buffer.frame`); nothing is scaled here.
 - It raises only what `drivers.errors` names. Foreign exceptions are translated in the one file that imports the
@@ -29,10 +34,12 @@ group `trambien.drivers`. `drivers.conformance` is the suite that it must pass.
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from decimal import Decimal
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from buffer.frame import Change, Frame, Layout
+from buffer.frame import Change, Frame, Layout, Value
 from config.model import Link
+from drivers.errors import WriteRefused
 
 L = TypeVar("L", bound=Link[Any])
 
@@ -101,14 +108,41 @@ class Figures:
         return self.held_s / self.open_s if self.open_s else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A part of a device that is not asked for now, because the device refuses it.
+
+    `table` and `address` are the driver's own way to name the place, `count` how many cells it has (0: two neighbours
+    that are not answered together). `points` are those that stand in it; none where it is a hole. `reason` is a message
+    code.
+    """
+
+    device: str
+    table: str
+    address: int
+    count: int
+    points: tuple[str, ...]
+    reason: str
+
+
 class DriverMisconfigured(Exception):
-    """The settings are well-formed but cannot be carried out. `path` leads to the place inside the link."""
+    """The settings are well-formed but cannot be carried out. `path` leads to the place inside the link.
+
+    `others` are faults that were found with it; they have no others themselves.
+    """
+
+    others: "tuple[DriverMisconfigured, ...]" = ()
 
     def __init__(self, path: tuple[str | int, ...], code: str, **fields: object) -> None:
         self.path = path
         self.code = code
         self.fields = fields
         super().__init__(code, path, fields)
+
+    def with_others(self, others: "Sequence[DriverMisconfigured]") -> Self:
+        """Add what was found with it."""
+        self.others = tuple(others)
+        return self
 
 
 class Driver(ABC, Generic[L]):
@@ -143,3 +177,18 @@ class Driver(ABC, Generic[L]):
     async def listen(self, group: Group, emit: Emit) -> None:
         """Pass on what the instrument pushes, until cancelled. Raises LinkDown when the source is gone."""
         raise NotImplementedError(group, emit)
+
+    async def write(self, device: str, point: str, value: Decimal) -> Value:
+        """Write an engineering value; give the raw value that the instrument holds afterwards, read back.
+
+        Raises WriteRefused (nothing was sent), LinkDown, NoAnswer, BadAnswer (it was sent; what holds is not known).
+        """
+        raise WriteRefused("drivers.no-writes", device=device, point=point, value=value)
+
+    def parked(self) -> tuple[Parked, ...]:
+        """Give what is not asked for now, because a device refuses it."""
+        return ()
+
+    def planned_load(self) -> float | None:
+        """Give the share of the wire's time that the groups need at their intervals; None where nobody can tell."""
+        return None

@@ -6,6 +6,7 @@
 | `NoAnswer` | gives a fault frame; probes this device more rarely until it answers; every other keeps its schedule |
 | `BadAnswer` | gives a fault frame and stays open |
 | `Misfit` | parks the part of the device it names; the rest goes on |
+| `WriteRefused` | reports it to whoever gave the command; nothing went to the wire |
 
 Every error has a `code` (a key into config/locale), `fields` for its words, and the StatusCode its fault frames carry.
 """
@@ -52,3 +53,9 @@ class Misfit(DriverError):
     """The device has no such register or node."""
 
     status = status.BAD_NODE_ID_UNKNOWN
+
+
+class WriteRefused(DriverError):
+    """What was to be written may not or cannot be; nothing was sent."""
+
+    status = status.BAD_OUT_OF_RANGE

@@ -1,6 +1,7 @@
 """`trambien check FILE`: every fault of a configuration at once, or one line that says what it is.
 
-What is always true here: exit code 0, or 78 where there is a fault; with `--json`, one JSON object and nothing else.
+What is always true here: exit code 0, or 78 where there is a fault; a warning changes nothing of it. With `--json`, one
+JSON object and nothing else.
 """
 
 import json
@@ -38,7 +39,11 @@ def check(path: Path, *, as_json: bool = False, language: str | None = None) -> 
         return Exit.CONFIG
     summary = _summary(settings)
     sound = words.say("config.sound", {"file": settings.loaded.path, **summary})
-    _print(json.dumps({"ok": True, **summary}) if as_json else sound)
+    if as_json:
+        warnings = faults.list_of(settings.warnings, words)
+        _print(json.dumps({"ok": True, **summary, "warnings": warnings}, ensure_ascii=False))
+    else:
+        _print("\n\n".join([sound, *([faults.warning_text(settings.warnings, words)] if settings.warnings else [])]))
     return Exit.OK
 
 

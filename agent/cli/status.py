@@ -42,6 +42,16 @@ def show(state: Document, words: Words, console: Console) -> None:
     if state["buffer"]["error"]:
         console.print(_trouble(state["buffer"]["error"], words), style="red", markup=False)
     console.print(_streams(state, words), _links(state, words), _uplinks(state, words))
+    for name, link in state["links"].items():
+        for parked in link["parked"]:
+            points = ", ".join(parked["points"])
+            facts = {
+                **parked,
+                "device": f"{name}/{parked['device']}",
+                "points": points,
+                "why": words.say(parked["reason"], {}),
+            }
+            console.print(words.say("agent.status-parked", facts), markup=False)
 
 
 def _streams(state: Document, words: Words) -> Table:
@@ -53,7 +63,7 @@ def _streams(state: Document, words: Words) -> Table:
 
 
 def _links(state: Document, words: Words) -> Table:
-    table = _table(words, "link", "device", "state", "good", "faults", "missed", "last", "trouble")
+    table = _table(words, "link", "device", "state", "good", "faults", "missed", "late", "last", "trouble")
     for name, link in state["links"].items():
         for device, facts in link["devices"].items():
             trouble = link["error"] or facts["error"]
@@ -62,6 +72,7 @@ def _links(state: Document, words: Words) -> Table:
                 device,
                 words.say(_state_code(link, facts), {}),
                 *(str(facts[figure]) for figure in ("good", "faults", "missed")),
+                "" if facts["late_ms"]["p99"] is None else f"{facts['late_ms']['p99']:.0f} ms",
                 _ago(facts["last_boot_ns"], state["boot_ns"]),
                 _trouble(trouble, words),
             )

@@ -3,7 +3,8 @@
 What is always true here:
 
 - Bounds are in the raw domain (see `drivers.plausible`), so that judging is one comparison.
-- Out of range keeps its raw value, with BadOutOfRange. A sentinel or NaN leaves no value, with BadNoData.
+- Out of range keeps its raw value, with BadOutOfRange. A sentinel or NaN leaves no value, with BadNoData. What could
+  not be read as its type (BCD, text) has no value and BadDecodingError; a failed request's own status goes before it.
 - A group without ranges, sentinels and floats is judged by nothing at all; floats alone cost one `sum` per frame:
   it is NaN if any of them is, and only then is each looked at.
 """
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from buffer import status
 from buffer.frame import Value
 from drivers.modbus.decode import CODES
-from drivers.modbus.settings import ModbusPoint, Type
+from drivers.modbus.points import ModbusPoint, Type
 from drivers.plausible import raw_range
 
 Judged = tuple[tuple[Value, ...], tuple[int, ...] | None]
@@ -44,6 +45,8 @@ def bounds(column: int, point: ModbusPoint) -> Bounds | None:
 def sentinel(kind: Type, text: str) -> int | float:
     """Give the raw value a sentinel stands for; 0x8000 of an int16 is the pattern, thus -32768."""
     code = ">" + CODES[kind]
+    if kind.startswith("bcd"):
+        return int(Decimal(text))
     if kind.startswith("float"):
         return float(struct.unpack(code, struct.pack(code, float(text)))[0])
     number = int(Decimal(text))
@@ -58,14 +61,16 @@ Judge = Callable[[tuple[Value, ...]], Judged]
 def judge(kinds: Sequence[Type], limits: Sequence[Bounds]) -> Judge | None:
     """Prepare the judging of a group's frames; None where there is nothing to judge."""
     floats = tuple(column for column, kind in enumerate(kinds) if kind.startswith("float"))
-    if not floats and not limits:
+    decoded = tuple(column for column, kind in enumerate(kinds) if kind in ("string", "bcd16", "bcd32"))
+    if not floats and not limits and not decoded:
         return None
-    return _Judge(floats, tuple(limits)).weigh
+    return _Judge(floats, tuple(limits), decoded).weigh
 
 
 class _Judge(NamedTuple):
     floats: tuple[int, ...]
     limits: tuple[Bounds, ...]
+    decoded: tuple[int, ...]
 
     def weigh(self, values: tuple[Value, ...]) -> Judged:
         faults = self._faults(values)
@@ -80,8 +85,11 @@ class _Judge(NamedTuple):
             value = values[column]
             if value is not None and not low <= value <= high:  # type: ignore[operator]  # columns with bounds are numbers
                 faults[column] = status.BAD_OUT_OF_RANGE
-            if value in sentinels:
+            if sentinels and value in sentinels:
                 faults[column] = status.BAD_NO_DATA
+        for column in self.decoded:
+            if values[column] is None:
+                faults[column] = status.BAD_DECODING_ERROR
         if self.floats and _any_nan(values):
             faults.update((i, status.BAD_NO_DATA) for i in self.floats if values[i] != values[i])
         return faults

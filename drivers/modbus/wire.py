@@ -37,8 +37,9 @@ from drivers.modbus.figures import Counts
 from drivers.modbus.framing import EXCEPTION, FRAMERS
 from drivers.modbus.pace import pace
 from drivers.modbus.plan import Request
+from drivers.modbus.points import Table
 from drivers.modbus.quiet import Quiet
-from drivers.modbus.settings import ModbusLink, Table
+from drivers.modbus.settings import ModbusLink
 from drivers.modbus.timeouts import Patience
 from drivers.modbus.transport import ModbusTls
 

@@ -8,6 +8,7 @@ import pytest
 
 from agent.cli.check import check
 from agent.faults import language_of
+from agent.settings import stable_name
 
 SOUND = """gateway: {id: a-1}
 links:
@@ -140,3 +141,46 @@ def test_the_line_at_fault_is_shown_whatever_ends_lines(file, capsys, end):
     said = capsys.readouterr().out
     assert "gateway.yaml:5:40:" in said
     assert "\n        serial: {port: /dev/ttyUSB1, baud: x}\n" in said
+
+
+def test_warnings_as_json_carry_code_place_words_and_hint_and_exit_0(file, capsys):
+    """What will work and is likely not meant."""
+    assert check(file(SOUND), as_json=True, language="en") == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert (warning["code"], warning["line"], warning["col"]) == ("config.unstable-port", 5, 20)
+    assert warning["message"] == "`/dev/ttyUSB1` may be another adapter after a restart"
+
+
+@pytest.mark.parametrize("port", ["/dev/serial/by-id/usb-1", "/dev/ttyS0", "/dev/ttyAMA0", "/dev/ttyUSBx"])
+def test_a_port_that_keeps_its_name_draws_no_warning(file, capsys, port):
+    """Built-in ports, and names of udev."""
+    check(file(SOUND.replace("/dev/ttyUSB1", port)), as_json=True)
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+
+
+def test_the_stable_name_of_an_adapter_is_found(tmp_path):
+    """By where it leads; without one, where to look."""
+    (tmp_path / "usb-a").symlink_to("/dev/ttyACM0")
+    (tmp_path / "usb-b").symlink_to("/dev/ttyUSB3")
+    assert stable_name("/dev/ttyUSB3", tmp_path) == str(tmp_path / "usb-b")
+    assert stable_name("/dev/ttyUSB4", tmp_path) == f"{tmp_path}/..."
+    assert stable_name("/dev/ttyUSB4", tmp_path / "none") == f"{tmp_path / 'none'}/..."
+
+
+MODBUS = """gateway: {id: a-1}
+links:
+  w:
+    driver: modbus
+    serial: {port: /dev/ttyS0, baud: BAUD}
+    devices: {m: {unit: 1, every: 250ms, points: {t: {holding: 0, type: string, length: 240}}}}
+"""
+
+
+@pytest.mark.parametrize(("baud", "percent"), [(9600, 109), (19200, None)])
+def test_a_bus_that_cannot_carry_what_is_asked_draws_a_warning_with_the_figure(file, capsys, baud, percent):
+    """253 characters of 1.04 ms at 9600 baud and two gaps, four times a second."""
+    assert check(file(MODBUS.replace("BAUD", str(baud))), as_json=True, language="en") == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert [warning["message"] for warning in warnings] == (
+        [f"link w would need {percent} % of its wire's time"] if percent else []
+    )

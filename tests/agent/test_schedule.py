@@ -53,3 +53,25 @@ def test_a_tick_that_is_merely_late_is_not_missed() -> None:
     assert tick is not None
     assert schedule.done(tick, 2 * S + S // 2) == 0
     assert schedule.next_due_ns() == 2 * S
+
+
+def test_a_tick_put_behind_is_taken_after_all_that_are_due_and_only_once():
+    """So that the probe of a dead instrument costs no other its place, and two of them do not wait for each other."""
+    schedule = Schedule([10, 10, 10], 0)
+    first = schedule.take(0)
+    assert schedule.put_behind(first)
+    second = schedule.take(0)
+    assert schedule.put_behind(second)
+    assert [schedule.take(0).number] == [2]
+    again = schedule.take(0)
+    assert again == first
+    assert not schedule.put_behind(again)
+    schedule.done(again, 1)
+    assert schedule.take(1) == second
+    assert not schedule.put_behind(second)
+
+
+def test_a_tick_that_is_alone_is_not_put_behind():
+    """There is nothing to wait for."""
+    schedule = Schedule([10], 0)
+    assert not schedule.put_behind(schedule.take(0))

@@ -21,7 +21,7 @@ from config.load import load
 from config.profile import Profile, names, shipped
 from config.source import parse
 from drivers.modbus.driver import ModbusDriver
-from drivers.modbus.settings import WIDTH
+from drivers.modbus.points import WIDTH
 
 TABLE = Path(__file__).parents[1] / "data" / "registers" / "verified_registers.csv"
 

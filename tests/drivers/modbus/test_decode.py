@@ -9,7 +9,7 @@ from pymodbus.client.mixin import ModbusClientMixin
 
 from drivers.modbus.decode import CODES, Field, answer_size, decoder
 from drivers.modbus.plan import Request, Span
-from drivers.modbus.settings import WIDTH
+from drivers.modbus.points import WIDTH
 
 TYPES = {
     "int16": -12345,
@@ -38,6 +38,79 @@ def test_every_type_in_every_order_is_decoded_as_pymodbus_encodes_it(kind, order
     span = Span("holding", 10, WIDTH[kind])
     decode = decoder(Request("holding", 10, span.width), [Field(span, kind, order)])
     assert decode(encoded(kind, TYPES[kind], order)) == (TYPES[kind],)
+
+
+@pytest.mark.parametrize("order", ["ABCD", "BADC"])
+@pytest.mark.parametrize("byte", ["high", "low"])
+@pytest.mark.parametrize(("kind", "value"), [("int8", -100), ("uint8", 200)])
+def test_half_a_register_is_decoded_as_pymodbus_packs_it(kind, value, byte, order):
+    """The byte is named; a register has no order within it."""
+    pattern = value & 0xFF
+    registers = ModbusClientMixin.convert_to_registers(
+        pattern << 8 | 0x11 if byte == "high" else 0x1100 | pattern, ModbusClientMixin.DATATYPE.UINT16
+    )
+    field = Field(Span("holding", 0, 1), kind, order, high_byte=byte == "high")
+    assert decoder(Request("holding", 0, 1), [field])(struct.pack(">H", *registers)) == (value,)
+
+
+@pytest.mark.parametrize("order", ["ABCD", "BADC"])
+@pytest.mark.parametrize("text", ["Liquiline", "Trạm bơm", "", "1234567890123456"])
+def test_text_is_decoded_as_pymodbus_encodes_it(text, order):
+    """Two characters a register, padded with NUL; UTF-8 beyond ASCII."""
+    registers = ModbusClientMixin.convert_to_registers(text, ModbusClientMixin.DATATYPE.STRING)
+    registers += [0] * (8 - len(registers))
+    wire = struct.pack(f"{'<' if order == 'BADC' else '>'}8H", *registers)
+    field = Field(Span("holding", 4, 8), "string", order)
+    assert decoder(Request("holding", 4, 8), [field])(wire) == (text,)
+
+
+def test_text_ends_at_the_first_nul_and_loses_the_spaces_that_pad_it():
+    """What stands behind NUL is what was there before."""
+    decode = decoder(Request("input", 0, 4), [Field(Span("input", 0, 4), "string")])
+    assert decode(b"AB  \0xyz") == ("AB",)
+    assert decode(b"  A B   ") == ("  A B",)
+
+
+def test_bytes_that_are_no_text_are_no_value():
+    """0xFF begins no character of UTF-8."""
+    decode = decoder(Request("input", 0, 1), [Field(Span("input", 0, 1), "string")])
+    assert decode(b"\xff\xff") == (None,)
+
+
+@pytest.mark.parametrize("order", ["ABCD", "CDAB", "BADC", "DCBA"])
+@pytest.mark.parametrize(("kind", "as_type"), [("bcd16", "uint16"), ("bcd32", "uint32")])
+def test_bcd_is_four_bits_a_digit(kind, as_type, order):
+    """The digits of the hexadecimal pattern that pymodbus packs are the number."""
+    pattern = 0x9041 if kind == "bcd16" else 0x12349041
+    span = Span("holding", 0, WIDTH[kind])
+    decode = decoder(Request("holding", 0, span.width), [Field(span, kind, order)])
+    assert decode(encoded(as_type, pattern, order)) == (int(f"{pattern:x}"),)
+
+
+def test_a_digit_above_nine_is_no_bcd():
+    """0x1A is no number in any reading of BCD."""
+    decode = decoder(Request("holding", 0, 1), [Field(Span("holding", 0, 1), "bcd16")])
+    assert decode(bytes.fromhex("001A")) == (None,)
+    assert decode(bytes.fromhex("0010")) == (10,)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 31))
+def test_a_mask_picks_bits_and_a_shift_moves_them_down(raw, mask, shift):
+    """First the mask, then the shift."""
+    fields = [Field(Span("input", 0, 2), "uint32", mask=mask, shift=shift), Field(Span("input", 0, 2), "uint32")]
+    assert decoder(Request("input", 0, 2), fields)(struct.pack(">I", raw)) == ((raw & mask) >> shift, raw)
+
+
+def test_finished_columns_stand_among_plain_ones():
+    """Whatever order and holes there are."""
+    fields = [
+        Field(Span("input", 0, 1), "uint16"),
+        Field(Span("input", 1, 2), "string"),
+        Field(Span("input", 5, 1), "uint16", mask=0xF0, shift=4),
+        Field(Span("input", 6, 1), "int8", high_byte=True),
+    ]
+    wire = struct.pack(">H4s4xHbB", 7, b"abcd", 0x1234, -5, 9)
+    assert decoder(Request("input", 0, 7), fields)(wire) == (7, "abcd", 3, -5)
 
 
 def test_the_orders_are_those_of_the_manuals():
@@ -104,7 +177,7 @@ def answers(draw):
     request = Request("holding", address, quantity)
     fields = []
     for _ in range(draw(st.integers(1, 12))):
-        kind = draw(st.sampled_from([kind for kind in CODES if kind != "bool"]))
+        kind = draw(st.sampled_from([kind for kind in CODES if kind in TYPES or kind == "float16"]))
         at = draw(st.integers(0, quantity - WIDTH[kind]))
         order = draw(st.sampled_from(["ABCD", "CDAB", "BADC", "DCBA"]))
         fields.append(Field(Span("holding", address + at, WIDTH[kind]), kind, order))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from buffer import status
 from drivers.modbus.judge import bounds, judge, sentinel
-from drivers.modbus.settings import ModbusPoint
+from drivers.modbus.points import ModbusPoint
 
 
 def point(**keys):
@@ -98,6 +98,20 @@ def test_infinities_are_values():
     """Infinity plus minus infinity is NaN, and neither of them is."""
     weigh = judge(["float32", "float32"], [])
     assert weigh((math.inf, -math.inf)) == ((math.inf, -math.inf), None)
+
+
+def test_what_could_not_be_read_as_its_type_is_marked():
+    """BCD with a digit above 9, text that is no text."""
+    weigh = judge(["bcd16", "string", "uint16"], [])
+    assert weigh((12, "a", None)) == ((12, "a", None), None)
+    failed = (status.BAD_DECODING_ERROR, status.BAD_DECODING_ERROR, status.GOOD)
+    assert weigh((None, None, 7)) == ((None, None, 7), failed)
+
+
+def test_a_sentinel_of_a_masked_or_bcd_point_is_what_it_is_read_as():
+    """The value behind mask and shift, the number of the digits."""
+    assert judged(15, type="uint16", mask=0xF0, shift=4, nan=15) == ((None,), (status.BAD_NO_DATA,))
+    assert judged(9999, type="bcd16", nan=9999) == ((None,), (status.BAD_NO_DATA,))
 
 
 def test_missing_values_are_left_alone():

@@ -5,7 +5,8 @@ from pydantic import ValidationError
 
 from drivers.api import DriverMisconfigured
 from drivers.modbus.driver import ModbusDriver
-from drivers.modbus.settings import ModbusLink, ModbusPoint, Place, manual_register
+from drivers.modbus.points import ModbusPoint, Place, manual_register
+from drivers.modbus.settings import ModbusLink
 
 
 def fault(data, model=ModbusPoint):
@@ -105,6 +106,73 @@ def test_a_link_has_exactly_one_wire(wire):
 def test_a_unit_id_is_0_to_247_or_255(unit):
     """248 to 254 are reserved."""
     assert fault(link({"a": {"holding": 0}}, unit=unit), ModbusLink)[0] == "modbus.unit-number"
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        {"holding": 0, "type": "string", "length": 250, "order": "BADC"},
+        {"holding": 0, "type": "int8", "byte": "high"},
+        {"holding": 0, "type": "uint32", "mask": 0x0FFF, "shift": 4, "enum": {"0": "off", "0xFF": "on"}},
+        {"holding": 0, "type": "int16", "enum": {"-1": "reverse", "1": "forward"}, "nan": 0x8000},
+        {"coil": 0, "enum": {"0": "off", "1": "on"}, "writable": {"min": 0, "max": 1}},
+        {"holding": 0, "type": "bcd32", "nan": 99999999, "writable": {"min": 0, "max": "12.5"}},
+    ],
+)
+def test_what_can_be_carried_out_is_accepted(point):
+    """Each kind of point once."""
+    ModbusPoint.model_validate(point)
+
+
+def test_points_may_share_registers_where_both_can_be_meant(clock):
+    """A number and its halves, bits beside their register, the same value with two scales."""
+    points = {
+        "whole": {"holding": 0, "type": "uint32"},
+        "high": {"holding": 0},
+        "low": {"holding": 1, "bits": {"a": 0}},
+        "again": {"holding": 10, "type": "float32"},
+        "scaled": {"holding": 10, "type": "float32", "scale": 2, "order": "CDAB"},
+        "other_table": {"input": 11, "type": "float32"},
+    }
+    ModbusDriver("bus", ModbusLink.model_validate(link(points)), clock)
+
+
+def test_all_misfits_of_a_link_come_at_once(clock):
+    """The technician mends them in one go."""
+    points = {
+        "a": {"holding": 0, "type": "float32"},
+        "b": {"holding": 1, "type": "float32"},
+        "c": {"holding": 50},
+        "d": {"holding": 90, "note": "x" * 1000, "enum": {"1": "y" * 30}},
+    }
+    with pytest.raises(DriverMisconfigured) as caught:
+        ModbusDriver("bus", ModbusLink.model_validate(link(points, forbidden=[[50, 50]])), clock)
+    found = [caught.value, *caught.value.others]
+    assert {(each.code, each.path[-1]) for each in found} == {
+        ("modbus.overlap", "b"),
+        ("modbus.forbidden-point", "c"),
+        ("modbus.note-too-long", "d"),
+    }
+
+
+def test_the_layout_says_how_each_value_is_read(clock):
+    """An auditor can read every number from the registers again."""
+    points = {
+        "name": {"holding": 0, "type": "string", "length": 8},
+        "mode": {"holding": 10, "mask": 0x0F00, "shift": 8, "enum": {"1": "run", "0": "stop"}, "note": "drive"},
+        "count": {"holding": 11, "type": "bcd16"},
+        "level": {"holding": 12, "type": "uint8", "byte": "high", "nan": [254, 255]},
+        "other": {"holding": 13, "type": "int8"},
+    }
+    (group,) = ModbusDriver("bus", ModbusLink.model_validate(link(points)), clock).groups
+    told = {column.name: (column.kind, column.address, column.order, column.note) for column in group.layout.columns}
+    assert told == {
+        "name": ("text", "holding:0*8", "ABCD", ""),
+        "mode": ("uint16", "holding:10&0xF00>>8", "ABCD", "drive\nenum: 0 = stop, 1 = run"),
+        "count": ("uint16", "holding:11=bcd", "ABCD", ""),
+        "level": ("uint8", "holding:12.high", "", "nan: 254, 255"),
+        "other": ("int8", "holding:13.low", "", ""),
+    }
 
 
 def misfit(data, clock):
