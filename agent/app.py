@@ -160,7 +160,9 @@ class App:
                 group.device: DeviceHealth(group.stream, every_ns=_shortest(driver, group.device))
                 for group in driver.groups
             }
-            health.links[driver.name] = LinkHealth(driver.link.driver, devices, parked=driver.parked)
+            health.links[driver.name] = LinkHealth(
+                driver.link.driver, devices, parked=driver.parked, figures=driver.figures
+            )
         return health
 
 

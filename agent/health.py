@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from drivers.api import Parked
+from drivers.api import Figures, Parked, Tally
 
 RING = 256
 """Ticks of a device whose lateness is remembered."""
@@ -81,6 +81,8 @@ class LinkHealth:
     error: Trouble | None = None
     parked: Callable[[], Sequence[Parked]] = tuple
     """What its devices refuse and is not asked for now."""
+    figures: Callable[[], Figures] = Figures
+    """What it carried."""
 
     def open(self, now_ns: int) -> bool:
         """Note that the link is up; say whether that is news."""
@@ -102,8 +104,32 @@ class LinkHealth:
             "since_boot_ns": self.since_ns,
             "error": trouble_document(self.error),
             "devices": {name: device.document() for name, device in self.devices.items() if device.stream in streams},
+            "wire": self._wire(streams),
             "parked": [asdict(parked) for parked in self.parked() if self.devices[parked.device].stream in streams],
         }
+
+    def _wire(self, streams: Collection[str]) -> Document:
+        """Render what the wire carried; sums over all devices only where all of them may be seen."""
+        figures = self.figures()
+        tallies = {name: _tally(tally) for name, tally in figures.devices if self.devices[name].stream in streams}
+        document: Document = {"devices": tallies}
+        if all(device.stream in streams for device in self.devices.values()):
+            load = figures.load
+            document |= {"load": load and round(load, 4), "held": round(figures.held, 4), "link": _tally(figures.link)}
+        return document
+
+
+def _tally(tally: Tally) -> Document:
+    trips = tally.round_trip_s
+    return {
+        "questions": tally.questions,
+        "answers": tally.answers,
+        "bytes_out": tally.bytes_out,
+        "bytes_in": tally.bytes_in,
+        "errors": dict(tally.errors),
+        "round_trip_ms": trips
+        and dict(zip(("p50", "p95", "p99"), (round(trip * 1e3, 3) for trip in trips), strict=True)),
+    }
 
 
 @dataclass(slots=True)

@@ -15,6 +15,8 @@ from agent.settings import credentials, read
 from agent.words import Words
 from config.errors import ConfigFaults
 
+_log = log.Log("service")
+
 DEFAULT_CONFIG = Path("/etc/trambien/gateway.yaml")
 
 
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigFaults as found:
         sys.stderr.write(faults.text(found, Words(faults.language_of(options.config, os.environ))) + "\n")
         return Exit.CONFIG
+    for warning in settings.warnings:
+        _log.warning(warning.code, **{**warning.fields, "file": warning.file, "line": warning.line})
     code, words = Exit.OK, Words(settings.loaded.config.gateway.language)
     try:
         app = App(settings, clock)

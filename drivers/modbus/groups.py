@@ -11,13 +11,14 @@ What the layout says of a column beside its number, for whoever audits it (see t
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from buffer.frame import MAX_POINTS, Column, Kind, Layout
 from buffer.layout import MAX_TEXT
 from drivers.api import DriverMisconfigured, Group
+from drivers.columns import column_of
 from drivers.modbus.cost import Cost, cost
 from drivers.modbus.decode import Decoder, Field, decoder
 from drivers.modbus.judge import Bounds, Judge, bounds, judge
@@ -134,7 +135,7 @@ def _faults(link: ModbusLink, name: str) -> Iterator[DriverMisconfigured]:
     """Find what only shows where the whole device is known."""
     device = link.devices[name]
     path = ("devices", name)
-    if link.serial is not None and not 1 <= device.unit <= 247:
+    if link.spoken != "tcp" and not 1 <= device.unit <= 247:
         yield DriverMisconfigured((*path, "unit"), "modbus.unit-on-serial", unit=device.unit)
     if not device.points:
         yield DriverMisconfigured(path, "drivers.no-points", device=name)
@@ -191,19 +192,10 @@ def _columns(name: str, point: ModbusPoint) -> Iterator[tuple[Column, Field]]:
             column = Column(f"{name}.{bit_name}", "bool", address=f"{table}:{address}.{bit}", note=point.note)
             yield column, Field(span, "bool", point.order, bit)
         return
-    low, high = point.range or ("", "")
-    column = Column(
-        name=name,
-        kind=_KINDS.get(point.kind) or point.kind,  # type: ignore[arg-type]  # what is not in the table is a kind itself
-        unit=point.unit,
-        scale=point.scale or "",
-        offset=point.offset or "",
-        address=f"{table}:{address}{_portion(point)}",
-        order="" if point.kind in ("bool", "int8", "uint8") else point.order,
-        low=low,
-        high=high,
-        note=_note(point),
-    )
+    kind: Kind = _KINDS.get(point.kind) or point.kind  # type: ignore[assignment]  # else it is a kind itself
+    order = "" if point.kind in ("bool", "int8", "uint8") else point.order
+    column = column_of(name, kind, point, f"{table}:{address}{_portion(point)}", order)
+    column = replace(column, note=_note(point))
     high_byte = point.byte == "high"
     yield column, Field(span, point.kind, point.order, None, high_byte, point.mask, point.shift or 0)
 

@@ -277,6 +277,7 @@ async def test_an_instrument_is_read_and_the_platform_can_prove_it(tmp_path: Pat
     service = Running(config)
     await asyncio.to_thread(service.status)
     printed, _ = await verify.communicate()
+    wire = (await asyncio.to_thread(service.status))["links"]["bus"]["wire"]
     await asyncio.to_thread(service.leave)
     await instrument.stop()
     assert verify.returncode == Exit.OK
@@ -285,6 +286,8 @@ async def test_an_instrument_is_read_and_the_platform_can_prove_it(tmp_path: Pat
     assert report["blocks"] >= 10
     assert report["readings"] >= 100
     assert len(instrument.served) >= 30
+    assert wire["link"]["answers"] == wire["devices"]["plant"]["answers"] >= 30
+    assert wire["devices"]["plant"]["round_trip_ms"]["p50"] > 0
 
 
 @pytest.mark.parametrize("harm", ["damaged", "missing"])
