@@ -9,7 +9,7 @@ What is always true here:
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -42,6 +42,8 @@ class DeviceHealth:
     """The shortest configured interval of its groups; None where it pushes."""
     lateness_ns: deque[int] = field(default_factory=lambda: deque(maxlen=RING))
     """How long after they were due the last ticks were begun."""
+    achieved_ns: deque[int] = field(default_factory=lambda: deque(maxlen=RING))
+    """How long after the tick before of the same group the last ticks were begun."""
 
     def answered(self, t_boot_ns: int) -> None:
         """Note a frame."""
@@ -52,8 +54,7 @@ class DeviceHealth:
 
     def late_ns(self) -> dict[int, int | None]:
         """Give the percentiles 50, 95 and 99 of the lateness of the last ticks, by nearest rank."""
-        known = sorted(self.lateness_ns)
-        return {q: known[math.ceil(len(known) * q / 100) - 1] if known else None for q in (50, 95, 99)}
+        return _percentiles(self.lateness_ns)
 
     def document(self) -> Document:
         """Render as JSON."""
@@ -65,7 +66,8 @@ class DeviceHealth:
             "missed": self.missed,
             "last_boot_ns": self.last_ns,
             "every_ms": None if self.every_ns is None else self.every_ns / NS_PER_MS,
-            "late_ms": {f"p{q}": late and round(late / NS_PER_MS, 3) for q, late in self.late_ns().items()},
+            "achieved_ms": _in_ms(_percentiles(self.achieved_ns)),
+            "late_ms": _in_ms(self.late_ns()),
             "error": trouble_document(self.error),
         }
 
@@ -117,6 +119,15 @@ class LinkHealth:
             load = figures.load
             document |= {"load": load and round(load, 4), "held": round(figures.held, 4), "link": _tally(figures.link)}
         return document
+
+
+def _percentiles(figures: Iterable[int]) -> dict[int, int | None]:
+    known = sorted(figures)
+    return {q: known[math.ceil(len(known) * q / 100) - 1] if known else None for q in (50, 95, 99)}
+
+
+def _in_ms(percentiles: Mapping[int, int | None]) -> Document:
+    return {f"p{q}": figure and round(figure / NS_PER_MS, 3) for q, figure in percentiles.items()}
 
 
 def _tally(tally: Tally) -> Document:

@@ -23,7 +23,7 @@ from agent.health import LinkHealth
 from agent.log import Log
 from agent.probing import Probing
 from agent.recorder import Recorder
-from agent.schedule import Schedule
+from agent.schedule import Schedule, Tick
 from buffer import status
 from buffer.frame import Change, Frame, fault_frame
 from drivers.api import Clock, Driver, Group
@@ -58,6 +58,7 @@ class Poller:
         self._probing = Probing(devices, driver.link.timeout)
         self._streams = tuple(dict.fromkeys(group.stream for group in driver.groups))
         self._lost: asyncio.Future[None] | None = None
+        self._begun: dict[int, int] = {}
         self._tried = asyncio.Event()
         self._stop = asyncio.Event()
         self._rest: asyncio.Future[None] | None = None
@@ -130,7 +131,7 @@ class Poller:
             group = self._polled[tick.number]
             if not self._probing.alive(group.device) and schedule.put_behind(tick):
                 continue
-            self._health.devices[group.device].lateness_ns.append(now_ns - tick.due_ns)
+            self._note_begin(tick, now_ns)
             await recorder.room()
             recorder.add(group, await self._frame(group))
             self._count_missed(group, schedule.done(tick, clock.boot_ns()))
@@ -207,6 +208,14 @@ class Poller:
     def _bug(self, error: Exception) -> LinkDown:
         _log.bug("driver-bug", link=self._driver.name, driver=self._driver.link.driver)
         return LinkDown("drivers.bug", link=self._driver.name, driver=self._driver.link.driver, error=repr(error))
+
+    def _note_begin(self, tick: Tick, now_ns: int) -> None:
+        """Keep how late a tick begins, and how long after the one before."""
+        device = self._health.devices[self._polled[tick.number].device]
+        device.lateness_ns.append(now_ns - tick.due_ns)
+        if (before_ns := self._begun.get(tick.number)) is not None:
+            device.achieved_ns.append(now_ns - before_ns)
+        self._begun[tick.number] = now_ns
 
     def _count_missed(self, group: Group, missed: int) -> None:
         if missed:

@@ -113,7 +113,9 @@ async def test_a_group_is_polled_at_its_interval(tmp_path: Path) -> None:
     """Ticks stand on the grid of boot time."""
     async with polling(tmp_path, group("a", 50)) as (_, health, seen):
         await until(lambda: len(frames(seen, "a")) >= 6)
+        achieved = health.devices["a"].document()["achieved_ms"]
     offsets = [frame.t_boot_ns % (50 * MS) for frame in frames(seen, "a")[1:]]
+    assert 30 < achieved["p50"] < 90
     assert max(offsets) < 40 * MS
     assert health.devices["a"].alive
 

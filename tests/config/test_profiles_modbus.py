@@ -38,6 +38,7 @@ FAMILY = {
     "janitza/b23": "janitza_b23",
     "jxct/jxbs-3001-tr": "jxbs_3001_tr",
     "peacefair/pzem-016": "pzem_016",
+    "rika/rk520-02": "rika_rk520_02",
     "schneider/iem3000": "schneider_iem3000",
     "schneider/pm2xxx-pm5xxx": "schneider_pm2xxx_pm5xxx",
     "schneider/pm5110": "schneider_pm5110",
@@ -62,9 +63,6 @@ LEFT_OUT = {
     ("sungrow_sg", "TotalYield"): "word order from memory",
     ("sungrow_sg", "DCPower"): "word order from memory",
     ("sungrow_sg", "Power"): "word order from memory",
-    ("rika_rk520_02", "SoilTemperature"): "the source is not named",
-    ("rika_rk520_02", "SoilMoisture"): "the source is not named",
-    ("rika_rk520_02", "EC"): "the source is not named",
 }
 """Rows of the table that no profile may have."""
 
@@ -215,7 +213,6 @@ def test_every_row_that_the_table_doubts_is_left_out():
         (row.family, row.quantity)
         for row in ROWS
         if "conflict" in row.note.lower()
-        or row.source == "public repo"
         or row.quantity == "ReadLen"
         or ("from recall" in row.note and WIDTH[row.register.kind] > 1)
     }
