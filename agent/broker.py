@@ -229,6 +229,8 @@ async def connect(endpoint: Endpoint, will: Message | None = None) -> Session:
         raise BrokerDown("agent.broker-unreachable", address=endpoint.address, reason=str(error.reason)) from error
     except ssl.SSLError as error:
         raise BrokerRefused("agent.tls-refused", address=endpoint.address, reason=_tls_reason(error)) from error
+    except UnicodeError as error:  # a name that no DNS can have
+        raise BrokerRefused("agent.bad-host", address=endpoint.address) from error
     except OSError as error:
         raise BrokerDown(
             "agent.broker-unreachable", address=endpoint.address, reason=error.strerror or str(error)

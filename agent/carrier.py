@@ -20,6 +20,7 @@ from agent.formats import Format
 from agent.health import UplinkHealth
 from agent.keeper import Kept, Reading
 from agent.lanes import Lanes
+from agent.log import Log
 from agent.recorder import Recorder
 from buffer.errors import BufferFault
 
@@ -27,6 +28,12 @@ REFUSED_PAUSES_S = (2.0, 5.0, 15.0, 60.0)
 UNHEARD_PAUSES_S = (2.0, 5.0)
 """Nobody is subscribed yet: whoever comes should not wait long."""
 UNREADABLE_PAUSE_S = 2.0
+PACKET_HEAD = 16
+"""What a PUBLISH is at most larger than its topic and payload (MQTT 5, 3.3)."""
+RESERVED = 2
+"""Of the server's Receive Maximum, what `online` and `state` may take."""
+
+_log = Log("carrier")
 READ_BLOCKS = 32
 READ_BYTES = 512_000
 
@@ -46,7 +53,8 @@ class Answers:
     """The uplink's ears: `refused` hears of a topic and its reason code; `retained` publishes and judges by itself."""
 
     refused: Callable[[str, int], None]
-    retained: Callable[[Message], None]
+    retained: Callable[[Message], asyncio.Future[int]]
+    too_large: Callable[[str, int, int], None]
 
 
 class Carrier:
@@ -69,6 +77,7 @@ class Carrier:
         self._answers = answers
         self._loaded: deque[Kept] = deque()
         self._in_flight = 0
+        self._window = max(1, session.window - RESERVED)
         self._refusals = 0
         self._hold_s = 0.0
         self._defined: set[bytes] = set()
@@ -86,7 +95,7 @@ class Carrier:
             if self._hold_s:
                 hold_s, self._hold_s = self._hold_s, 0.0
                 await asyncio.sleep(hold_s)
-            elif self._in_flight < self._session.window and (kept := await self._next()) is not None:
+            elif self._in_flight < self._window and (kept := await self._next()) is not None:
                 await self._send(kept)
             else:
                 await self._moved.wait()
@@ -114,9 +123,7 @@ class Carrier:
             self._hold_s = UNREADABLE_PAUSE_S
             reading = Reading((), ())
         for position in reading.damaged:
-            self._health.lose(stream, "damaged")
-            self._recorder.settle(self._carriage.name, stream, position)
-            self._lanes.settle(stream, position)
+            self._park(stream, position, "damaged")
         self._loaded.extend(reading.blocks)
         for position in set(run).difference(reading.damaged, (kept.position for kept in reading.blocks)):
             self._lanes.give_back(stream, position)
@@ -129,12 +136,25 @@ class Carrier:
             self._lanes.give_back(kept.stream, kept.position)
             return
         messages = self._carriage.format(self._carriage.root, kept)
+        largest = max(len(message.topic) + len(message.payload) + PACKET_HEAD for message in messages)
+        if self._session.max_packet is not None and largest > self._session.max_packet:
+            self._answers.too_large(messages[0].topic, largest, self._session.max_packet)
+            self._park(kept.stream, kept.position, "too-large")
+            return
         self._in_flight += len(messages)
         self._health.bytes_sent += sum(len(message.payload) for message in messages)
         publishes = [self._session.publish(message) for message in messages]
         topic = messages[0].topic
         answers = asyncio.gather(*publishes, return_exceptions=True)
         answers.add_done_callback(lambda done: self._answered(kept, topic, done.result()))
+
+    def _park(self, stream: str, position: int, reason: str) -> None:
+        """Set aside what cannot be carried, and say so: in the logbook, in the log, in `status`."""
+        self._lanes.park(stream, position)
+        self._health.lose(stream, reason)
+        _log.error("block-parked", uplink=self._carriage.name, stream=stream, position=position, reason=reason)
+        block = f"{self._carriage.name}/{stream}/{position}"
+        self._recorder.event("block-parked", streams=(stream,), block=block, reason=reason)
 
     async def _define(self, digest: bytes) -> None:
         """Publish, retained, the layouts and the catalogue that a block names, unless this session already has."""
@@ -143,13 +163,23 @@ class Carrier:
         catalogue, layouts = await self._recorder.definition(digest)
         for layout_id, encoded in layouts.items():
             if layout_id not in self._defined:
-                self._define_one("layout", layout_id, encoded)
-        self._define_one("catalogue", digest, catalogue)
+                await self._define_one("layout", layout_id, encoded)
+        await self._define_one("catalogue", digest, catalogue)
 
-    def _define_one(self, kind: str, digest: bytes, encoded: bytes) -> None:
-        self._answers.retained(Message(f"{self._carriage.root}/{kind}/{digest.hex()}", encoded, retain=True))
+    async def _define_one(self, kind: str, digest: bytes, encoded: bytes) -> None:
+        while self._in_flight >= self._window:
+            self._moved.clear()
+            await self._moved.wait()
+        self._in_flight += 1
+        message = Message(f"{self._carriage.root}/{kind}/{digest.hex()}", encoded, retain=True)
+        self._answers.retained(message).add_done_callback(lambda _: self._landed())
         self._health.bytes_sent += len(encoded)
         self._defined.add(digest)
+
+    def _landed(self) -> None:
+        if not self._over:
+            self._in_flight -= 1
+            self.wake()
 
     def _answered(self, kept: Kept, topic: str, results: Sequence[int | BaseException]) -> None:
         """Every publish made from a block has ended: acknowledge it, or make it pending again."""

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from agent.errors import NotRunning
 from agent.health import Document
+from agent.log import Log
 
 TIMEOUT_S = 5.0
+_log = Log("control")
 LINE_BYTES = 64 * 1024
 Answers = Mapping[str, Callable[[], Document]]
 
@@ -40,16 +42,19 @@ async def serve(path: Path, answers: Answers) -> None:
             except (TimeoutError, ValueError, ConnectionError):
                 return
 
-    with _bound(path) as listening:
-        server = await asyncio.start_unix_server(answer, sock=listening, limit=LINE_BYTES)
-        await server.serve_forever()
+    try:
+        with _bound(path) as listening:
+            server = await asyncio.start_unix_server(answer, sock=listening, limit=LINE_BYTES)
+            await server.serve_forever()
+    except OSError as error:  # readings matter more than being asked about them
+        _log.error("no-control-socket", path=path, reason=error)
 
 
 def _answer(line: bytes, answers: Answers) -> Document:
     try:
         question = json.loads(line)["ask"]
         return answers[question]()
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {"error": "unknown question", "known": sorted(answers)}
 
 

@@ -10,8 +10,9 @@ What is always true here:
 Only `agent.recorder` enters, through the owner's thread.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from buffer.errors import BufferLocked, BufferUnreadable, CommitFailed
 from buffer.frame import Layout
 from buffer.intervals import Intervals
 from buffer.keys import Signer
-from buffer.layout import decode_catalogue
+from buffer.layout import decode_catalogue, encode_catalogue, encode_layout, layout_id
 from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
 from buffer.store import Counts, Store
 
@@ -86,6 +87,8 @@ class Keeper:
         self._new_event_id = new_event_id
         self._store: Store | None = None
         self._sealer: Sealer | None = None
+        self._heads: dict[str, Head] | None = None
+        self._doubtful: tuple[Mapping[str, Batch], list[Sealed]] | None = None
         self.epoch = b""
         self.ledgers: dict[str, StreamHealth] = {}
         """By stream; replaced as a whole after every commit, so that any thread may read it."""
@@ -97,6 +100,7 @@ class Keeper:
         Raises BufferLocked, BufferNewer, BufferUnreadable or ChainBroken.
         """
         store, _ = self._opened()
+        self._heads = store.heads()
         report = store.prove()
         if report.faults:
             _log.error("buffer-damaged", faults=report.fault_count, first=report.faults[0].reason)
@@ -108,9 +112,12 @@ class Keeper:
         """Seal and commit. Raises CommitFailed; the batches are unharmed and may be given again."""
         try:
             store, sealer = self._opened()
+            if (kept := self._came_through(store, batches)) is not None:
+                return kept
         except (BufferUnreadable, BufferLocked) as error:  # after a failed commit: the medium is not back yet
             raise CommitFailed(path=str(self._site.path), reason=str(error)) from error
         moment = self._moment()
+        self.clock = {"quality": moment.clock.quality, "max_error_ns": moment.clock.max_error_ns}
         heads, catalogues = store.heads(), self._site.catalogues
         sealed = [
             sealer.seal(stream, heads.get(stream), batch, catalogues[stream], moment)
@@ -119,10 +126,28 @@ class Keeper:
         try:
             positions = store.append(sealed, acknowledged)
         except CommitFailed:
+            self._doubtful = (batches, sealed)
             self.close()
             raise
+        return self._committed(sealed, positions, store)
+
+    def _came_through(self, store: Store, batches: Mapping[str, Batch]) -> tuple[Kept, ...] | None:
+        """Give the blocks of the commit that failed if the store has them after all: its sync may have failed alone."""
+        doubtful, self._doubtful = self._doubtful, None
+        if doubtful is None or doubtful[0] is not batches or not doubtful[1]:
+            return None
+        heads = store.heads()
+        if any(heads.get(one.stream) != one.head for one in doubtful[1]):
+            return None
+        ends = {one.stream: store.last_position(one.stream) for one in doubtful[1]}
+        positions = {
+            one.stream: range(ends[one.stream] - len(one.blocks) + 1, ends[one.stream] + 1) for one in doubtful[1]
+        }
+        return self._committed(doubtful[1], positions, store)
+
+    def _committed(self, sealed: Sequence[Sealed], positions: Mapping[str, range], store: Store) -> tuple[Kept, ...]:
+        self._heads = store.heads()
         self.ledgers = {**self.ledgers, **{one.stream: _grown(self.ledgers[one.stream], one) for one in sealed}}
-        self.clock = {"quality": moment.clock.quality, "max_error_ns": moment.clock.max_error_ns}
         return tuple(
             Kept(one.stream, position, block, one.head.catalogue)
             for one in sealed
@@ -136,12 +161,26 @@ class Keeper:
         return Reading(blocks, window.damaged)
 
     def definition(self, digest: bytes) -> Definition:
-        """Give a catalogue that is signed in the store, and its layouts."""
+        """Give a catalogue that is signed in the store, and its layouts. Raises BufferUnreadable where one is damaged.
+
+        Each must have the hash it is named by; what the store lacks or has wrongly is taken from the present settings.
+        """
         store, _ = self._opened()
-        catalogue = store.catalogue(digest)
-        assert catalogue is not None, "a catalogue is signed before the first block that needs it"
-        found = {identity: store.layout(identity) for identity in decode_catalogue(catalogue)}
-        return Definition(catalogue, {identity: layout for identity, layout in found.items() if layout is not None})
+        catalogue = self._true(digest, store.catalogue(digest))
+        return Definition(
+            catalogue,
+            {identity: self._true(identity, store.layout(identity)) for identity in decode_catalogue(catalogue)},
+        )
+
+    def _true(self, digest: bytes, stored: bytes | None) -> bytes:
+        if stored is not None and sha256(stored).digest() == digest:
+            return stored
+        for layouts in self._site.catalogues.values():
+            known = [*map(encode_layout, layouts), encode_catalogue(tuple(map(layout_id, layouts)))]
+            for encoded in known:
+                if sha256(encoded).digest() == digest:
+                    return encoded
+        raise BufferUnreadable(path=str(self._site.path), reason=f"definition {digest.hex()[:16]} is damaged")
 
     def close(self) -> None:
         """Close the store; the lock is free then."""
@@ -149,10 +188,23 @@ class Keeper:
             self._store.close()
             self._store = None
 
+    def _open_ours(self) -> Store:
+        """Open the store; after the first time, only the very one that we had: another medium is not written to."""
+        path = self._site.path
+        if self._heads is not None and not path.exists():
+            raise BufferUnreadable(path=str(path), reason="the file is gone")
+        store = Store.open(path, self._site.keys)
+        expected = [self._heads or {}, {one.stream: one.head for one in self._doubtful[1]} if self._doubtful else {}]
+        found = store.heads()
+        if self._heads is not None and found not in (expected[0], {**expected[0], **expected[1]}):
+            store.close()
+            raise BufferUnreadable(path=str(path), reason="another file stands in its place")
+        return store
+
     def _opened(self) -> tuple[Store, Sealer]:
         """Give the store as it is open; after a failed commit, open it again in a new epoch."""
         if self._store is None or self._sealer is None:
-            store = self._store = Store.open(self._site.path, self._site.keys)
+            store = self._store = self._open_ours()
             identity = self._site.identity
             opening = Opening(self._new_event_id(), identity.software, identity.hardware, identity.config)
             self.epoch = store.epoch

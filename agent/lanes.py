@@ -25,6 +25,7 @@ class _Stream:
         self.settled = settled
         self.head = head
         self.taken: set[int] = set()
+        self.parked: set[int] = set()
         self.cursor = 0
         """No position up to here is pending, except those in the fresh lane."""
 
@@ -40,7 +41,7 @@ class _Stream:
         return range(first, last + 1) if first <= self.head else range(0)
 
     def _busy(self, position: int) -> bool:
-        return position in self.taken or position in self.settled
+        return position in self.taken or position in self.settled or position in self.parked
 
 
 class Lanes:
@@ -82,6 +83,12 @@ class Lanes:
         The caller has added it to the settled intervals it gave.
         """
         self._streams[stream].taken.discard(position)
+
+    def park(self, stream: str, position: int) -> None:
+        """Set a block aside that cannot be carried: it is not offered again before a restart, and never settled."""
+        lane = self._streams[stream]
+        lane.taken.discard(position)
+        lane.parked.add(position)
 
     def give_back(self, stream: str, position: int) -> None:
         """Make a block in flight pending again."""

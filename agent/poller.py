@@ -94,9 +94,15 @@ class Poller:
             finally:
                 self._lost = None
                 self._tried.set()
-                await self._driver.close()
+                await self._close()
             await asyncio.sleep(pause_s * self._house.rng.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _close(self) -> None:
+        try:
+            await self._driver.close()
+        except Exception as error:  # noqa: BLE001 - the driver wall
+            self._bug(error)
 
     async def _until_lost(self) -> None:
         """Listen to what pushes until a listener or the tick loop says that the link is gone; raise why."""
@@ -155,11 +161,11 @@ class Poller:
             return self._fault(group, now_ns, status.BAD_NO_COMMUNICATION)
         try:
             frame = await self._driver.poll(group)
+            self._answered(group, frame)
         except DriverError as error:
             return self._failed(group, error)
         except Exception as error:  # noqa: BLE001 - the driver wall
             return self._failed(group, self._bug(error))
-        self._answered(group, frame)
         return frame
 
     def _failed(self, group: Group, error: DriverError) -> Frame:

@@ -13,7 +13,8 @@ What is always true here:
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from agent.health import Health
 from agent.keeper import AckKey, Definition, Keeper, Kept, Reading
@@ -43,6 +44,17 @@ Listener = Callable[[Sequence[Kept]], None]
 _log = Log("recorder")
 
 
+@dataclass(slots=True)
+class _Merged:
+    """An event that was entered, and the repeats of it that were not yet."""
+
+    first_ns: int
+    last_ns: int
+    data: Mapping[str, EventData]
+    streams: tuple[str, ...]
+    repeats: int = 0
+
+
 class Recorder:
     """The way in for frames and the way to committed blocks. Everything here runs in the event loop."""
 
@@ -68,17 +80,17 @@ class Recorder:
         self._gathered = 0
         self._waiting: deque[tuple[dict[str, Batch], int]] = deque()
         self._unsealed = 0
-        self._stopping = False
+        self._stop = asyncio.Event()
         self._fresh_start = True
         self._urgent = asyncio.Event()
         self._roomy = asyncio.Event()
         self._roomy.set()
         self._settled: dict[AckKey, Intervals] = {}
         self._unwritten: set[AckKey] = set()
-        self._merged: dict[tuple[str, str], tuple[int, int]] = {}
+        self._merged: dict[tuple[str, str], _Merged] = {}
         self._recent: OrderedDict[tuple[str, int], Kept] = OrderedDict()
         self._recent_bytes = 0
-        self._last_seal_ns = clock.boot_ns()
+        self._sealed_ns = dict.fromkeys(self._streams, clock.boot_ns())
         self.listeners: list[Listener] = []
         self.turns = 0
         """Grows with every turn of the sealing loop: the progress that feeds the watchdog."""
@@ -108,19 +120,31 @@ class Recorder:
     ) -> None:
         """Enter an event in the streams it concerns: by default in all. Its data begin with its subject."""
         now_ns = self._clock.boot_ns()
-        subject = str(next(iter(data.values()), ""))
-        first_ns, repeats = self._merged.get((kind, subject), (now_ns - MERGE_NS, 0))
-        if now_ns - first_ns < MERGE_NS and not urgent:
-            self._merged[kind, subject] = (first_ns, repeats + 1)
+        key = (kind, str(next(iter(data.values()), "")))
+        where = tuple(self._streams if streams is None else streams)
+        merged = self._merged.get(key)
+        if merged is not None and not urgent:
+            merged.repeats += 1
+            merged.last_ns, merged.data, merged.streams = now_ns, data, where
             return
-        self._merged[kind, subject] = (now_ns, 0)
-        if repeats:
-            data["repeats"] = repeats
-        event = Event(kind, now_ns, self._new_event_id(), tuple(data.items()))
-        for stream in self._streams if streams is None else streams:
-            self._batch(stream).events.append(event)
+        self._merged[key] = _Merged(now_ns, now_ns, data, where)
+        self._enter(kind, now_ns, data, where)
         if urgent:
             self._urgent.set()
+
+    def _enter(self, kind: str, t_ns: int, data: Mapping[str, EventData], streams: Iterable[str]) -> None:
+        event = Event(kind, t_ns, self._new_event_id(), tuple(data.items()))
+        for stream in streams:
+            self._batch(stream).events.append(event)
+
+    def _tell_merged(self, age_ns: int) -> None:
+        """Enter what was merged for so long, in the order of last occurrence: the last word in the logbook is true."""
+        now_ns = self._clock.boot_ns()
+        ended = [(key, merged) for key, merged in self._merged.items() if now_ns - merged.first_ns >= age_ns]
+        for (kind, subject), merged in sorted(ended, key=lambda item: item[1].last_ns):
+            del self._merged[kind, subject]
+            if merged.repeats:
+                self._enter(kind, merged.last_ns, {**merged.data, "repeats": merged.repeats}, merged.streams)
 
     def _batch(self, stream: str) -> Batch:
         batch = self._gathering.get(stream)
@@ -185,18 +209,20 @@ class Recorder:
     async def run(self) -> None:
         """Seal at every interval until `stop`, then once more."""
         retry_s = FIRST_RETRY_S
-        while not self._stopping:
+        while not self._stop.is_set():
             if await self._seal():
                 retry_s = FIRST_RETRY_S
                 await self._until_next_seal()
             else:
-                await asyncio.sleep(retry_s)
+                await self._until(self._stop, retry_s)
                 retry_s = min(2 * retry_s, LONGEST_RETRY_S)
-        await self._seal()
+        self._tell_merged(0)
+        if not await self._seal():
+            _log.error("readings-lost", unsealed=self._unsealed, because="the buffer cannot be written")
 
     def stop(self) -> None:
         """Ask `run` to seal what there is and return."""
-        self._stopping = True
+        self._stop.set()
         self._urgent.set()
 
     async def close(self) -> None:
@@ -210,14 +236,20 @@ class Recorder:
         until_ns = (self._clock.boot_ns() // self._seal_every_ns + 1) * self._seal_every_ns
         while (wait_ns := until_ns - self._clock.boot_ns()) > 0 and not self._urgent.is_set():
             self.turns += 1
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._urgent.wait(), min(wait_ns, TURN_NS) / NS_PER_S)
+            await self._until(self._urgent, min(wait_ns, TURN_NS) / NS_PER_S)
+
+    async def _until(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait for an event for so long; unlike `wait_for`, this never swallows a cancellation."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
 
     async def _seal(self) -> bool:
         """Seal and commit all that waits, oldest first. Gives False where the store could not commit."""
         self.turns += 1
-        if not self._stopping:
+        if not self._stop.is_set():
             self._urgent.clear()
+        self._tell_merged(MERGE_NS)
         self._rotate()
         while self._waiting:
             batches, readings = self._waiting[0]
@@ -231,12 +263,13 @@ class Recorder:
 
     def _rotate(self) -> None:
         now_ns = self._clock.boot_ns()
-        if not self._gathering and now_ns - self._last_seal_ns >= EMPTY_SEAL_NS:
-            self._gathering = {stream: Batch() for stream in self._streams}
+        for stream in self._streams:
+            if now_ns - self._sealed_ns[stream] >= EMPTY_SEAL_NS:
+                self._batch(stream)
         if self._gathering:
+            self._sealed_ns.update(dict.fromkeys(self._gathering, now_ns))
             self._waiting.append((self._gathering, self._gathered))
             self._gathering, self._gathered = {}, 0
-            self._last_seal_ns = now_ns
 
     async def _commit(self, batches: dict[str, Batch]) -> bool:
         written = {key: self._settled[key].copy() for key in self._unwritten}

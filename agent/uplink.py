@@ -28,6 +28,7 @@ from agent.recorder import Recorder
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
+MOST_DOUBLINGS = 10
 HEALTHY_SESSION_S = 60.0
 STATE_EVERY_S = 60.0
 STATE_SETTLES_S = 2.0
@@ -73,7 +74,9 @@ class Uplink:
             except (BrokerDown, BrokerRefused) as error:
                 self._disconnected(error)
             failures = 0 if loop.time() - began_s >= HEALTHY_SESSION_S else failures + 1
-            await asyncio.sleep(self._rng.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**failures)))
+            await asyncio.sleep(
+                self._rng.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failures, MOST_DOUBLINGS)))
+            )
 
     async def drained(self) -> None:
         """Wait until every block is acknowledged, for as long as a session lasts."""
@@ -88,7 +91,7 @@ class Uplink:
             self._lanes,
             self._recorder,
             self._health,
-            Answers(self._refused, lambda message: self._retained(session, message)),
+            Answers(self._refused, lambda message: self._retained(session, message), self._too_large),
         )
         self._carrier = carrier
         tasks = [
@@ -120,9 +123,11 @@ class Uplink:
         """Say that the station leaves, as its will would have; wait a moment for the answer."""
         await asyncio.wait([session.publish(self._online(online=False))], timeout=0.5)
 
-    def _retained(self, session: Session, message: Message) -> None:
+    def _retained(self, session: Session, message: Message) -> asyncio.Future[int]:
         """Publish what stays on its topic: whether somebody is subscribed does not matter, a refusal does."""
-        session.publish(message).add_done_callback(lambda answer: self._judge(message.topic, answer))
+        answer = session.publish(message)
+        answer.add_done_callback(lambda answer: self._judge(message.topic, answer))
+        return answer
 
     def _judge(self, topic: str, answer: asyncio.Future[int]) -> None:
         if not answer.cancelled() and answer.exception() is None and answer.result() >= FIRST_FAILURE:
@@ -143,6 +148,11 @@ class Uplink:
         if self._health.refusal is None:
             _log.error("publish-refused", uplink=self._carriage.name, error=error)
         self._health.refusal = (error.code, error.fields)
+
+    def _too_large(self, topic: str, size: int, most: int) -> None:
+        """Report that the broker cannot take a block."""
+        fields = {"address": self._endpoint.address, "topic": topic, "size": size, "most": most}
+        self._health.refusal = ("agent.too-large", fields)
 
     def _connected(self) -> None:
         self._health.connected = True

@@ -117,7 +117,14 @@ def known_public(path: Path) -> tuple[bytes, ...]:
     """Read every public key this device has had: the present one first, then those set aside."""
     earlier = sorted(path.parent.glob(f"{path.name}.old-*.pub"))
     found = [public for public in (_public_path(path), *earlier) if public.exists()]
-    return tuple(load_public(public) for public in found)
+    return tuple(key for key in map(_readable, found) if key is not None)
+
+
+def _readable(path: Path) -> bytes | None:
+    """Read a public key; one that is damaged is not a key, and must not stop the start."""
+    with suppress(BufferUnreadable):
+        return load_public(path)
+    return None
 
 
 def public_pem(public_key: bytes) -> bytes:

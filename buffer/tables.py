@@ -162,7 +162,10 @@ def _judge(path: Path, version: int, application: int) -> None:
 
 def connect(path: Path, page_size: int) -> sqlite3.Connection:
     """Open for writing, making or migrating what is needed. Raises BufferNewer or BufferUnreadable."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+    except sqlite3.Error as error:
+        raise BufferUnreadable(path=str(path), reason=str(error)) from error
     try:
         _judge(path, *_marks(connection))
         connection.execute(f"PRAGMA page_size = {page_size}")

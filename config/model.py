@@ -134,7 +134,7 @@ class Uplink(Strict):
     accept: tuple[Literal["config", "command"], ...] = ()
     tls: Tls | None = None
     mqtt: Literal["5", "3.1.1"] = "5"
-    prefix: str = "trambien/v1"
+    prefix: Annotated[str, Field(pattern=r"^[^+#\x00]+$")] = "trambien/v1"
     window: Annotated[int, Field(ge=1, le=1000)] = 64
 
 

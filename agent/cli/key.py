@@ -7,10 +7,9 @@ import typer
 
 from agent import failures
 from agent.app import key_path
-from agent.cli.site import language_of, load_site
+from agent.cli.site import load_site
 from agent.errors import AgentError
 from agent.service import DEFAULT_CONFIG
-from agent.words import Words
 from buffer.cose import thumbprint
 from buffer.keys import known_public, public_pem
 
@@ -29,8 +28,8 @@ def show(
 ) -> None:
     """Show the device's public key and its thumbprint, as a verifier must be given them."""
     site = load_site(config)
-    words = Words(language_of(site))
-    path = key_path(Path(site.config.buffer.path))
+    words = site.words
+    path = key_path(site.buffer)
     try:
         known = known_public(path)
     except failures.Mendable as error:
@@ -41,6 +40,6 @@ def show(
     if pem:
         print(public_pem(public_key).decode(), end="")
         return
-    fields = {"gateway": site.config.gateway.id, "kid": thumbprint(public_key).hex(), "path": path}
+    fields = {"gateway": site.gateway, "kid": thumbprint(public_key).hex(), "path": path}
     print(words.say("agent.key", fields))
     print(public_pem(public_key).decode(), end="")

@@ -1,30 +1,55 @@
-"""The configuration as the tools need it: what stands in the file, or a clear end."""
+"""The configuration as the tools need it: the language, the gateway, the buffer; or a clear end.
+
+What is always true here: nothing else of the file is judged. Who asks the running service need not be able to read its
+secrets and certificates, and a fault written since the start does not hide the state.
+"""
 
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from agent import faults
 from agent.errors import Exit
-from agent.settings import settings_for
 from agent.words import Words
 from config.errors import ConfigFaults
-from config.load import Loaded, load
-from drivers import registry
+from config.model import Buffer
+from config.source import parse, read_bytes
 
 
-def load_site(path: Path) -> Loaded:
-    """Read a file, or say what is wrong with it and end with 78. No driver is constructed."""
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a tool needs to find the station's files and to speak to its technician."""
+
+    gateway: str
+    words: Words
+    buffer: Path
+
+
+def load_site(path: Path) -> Site:
+    """Read a file, or say why it cannot be read and end with 78."""
+    language = faults.language_of(path, os.environ)
     try:
-        return load(path, settings_for, registry.names())
+        document = _sound(path)
     except ConfigFaults as found:
-        words = Words(faults.language_of(path, os.environ))
-        print(faults.text(found, words), file=sys.stderr)
+        print(faults.text(found, Words(language)), file=sys.stderr)
         raise typer.Exit(Exit.CONFIG) from None
+    written = _text(document, "buffer", "path") or Buffer().path
+    return Site(_text(document, "gateway", "id"), Words(language), path.parent / written)
 
 
-def language_of(site: Loaded) -> str:
-    """Give the language that the file asks for."""
-    return site.config.gateway.language
+def _sound(path: Path) -> Any:
+    document = parse(read_bytes(path), path)
+    if () in document.broken:
+        raise ConfigFaults(document.faults)
+    return document.value
+
+
+def _text(value: Any, *keys: str) -> str:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else ""

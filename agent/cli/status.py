@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent import control, failures
-from agent.cli.site import language_of, load_site
+from agent.cli.site import load_site
 from agent.errors import NotRunning
 from agent.health import Document
 from agent.service import DEFAULT_CONFIG
@@ -24,9 +24,9 @@ def command(
 ) -> None:
     """Show what the running station knows of itself."""
     site = load_site(config)
-    words = Words(language_of(site))
+    words = site.words
     try:
-        state = control.ask(control.socket_path(Path(site.config.buffer.path)), "status")
+        state = control.ask(control.socket_path(site.buffer), "status")
     except NotRunning as error:
         raise typer.Exit(failures.tell(error, words)) from None
     if as_json:

@@ -101,3 +101,11 @@ async def test_the_will_is_sent_when_the_client_vanishes_and_not_when_it_leaves(
         dying._client.socket().shutdown(2)
         assert (await asyncio.wait_for(received.get(), 5)).payload == b"false"
         await dying.close()
+
+
+@pytest.mark.parametrize("host", ["iot..example.vn", "x" * 64 + ".vn"])
+async def test_a_name_that_no_dns_can_have_is_refused(host: str) -> None:
+    """A typing error is told; it never ends the service."""
+    with pytest.raises(BrokerRefused) as caught:
+        await connect(Endpoint(host, 8883, "gateway"))
+    assert caught.value.code == "agent.bad-host"

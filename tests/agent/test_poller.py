@@ -269,3 +269,23 @@ async def test_stopping_a_link_that_rests_or_only_listens_is_immediate(tmp_path:
             await asyncio.sleep(0.1)
             poller.stop()
             await asyncio.wait_for(running, 1)
+
+
+async def test_a_driver_that_gives_no_frame_or_stumbles_when_closed_ends_nothing(tmp_path: Path) -> None:
+    """The driver wall has no holes."""
+    async with polling(tmp_path, group("a", 20)) as (driver, health, seen):
+        plain_poll, plain_close, bugs = driver.poll, driver.close, [2]
+
+        async def poll(one: Group) -> Frame:
+            if bugs[0]:
+                bugs[0] -= 1
+                return None  # type: ignore[return-value]
+            return await plain_poll(one)
+
+        async def close() -> None:
+            await plain_close()
+            raise ZeroDivisionError
+
+        driver.poll, driver.close = poll, close  # type: ignore[method-assign]
+        await until(lambda: driver.opened >= 2 and bool(health.up) and frames(seen, "a")[-1].statuses is None)
+        driver.close = plain_close  # type: ignore[method-assign]

@@ -1,10 +1,12 @@
 """B3: an uplink sees committed blocks only, committed with `synchronous=FULL`; what fails is sealed in a new epoch."""
 
+import asyncio
 import contextlib
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,73 @@ async def test_while_too_much_waits_for_a_commit_the_pollers_wait(path: Path, mo
         bench.recorder._urgent.set()
         await bench.recorder.room()
     assert sorted(bench.numbers()) == list(range(60))
+
+
+async def test_a_commit_whose_sync_alone_failed_is_not_sealed_twice(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocks are found after reopening; nothing is repeated, and the ledger is that of the file."""
+    plain, failing = Store.append, [2]
+
+    def append(self: Store, *arguments: object, **named: object) -> object:
+        positions = plain(self, *arguments, **named)  # type: ignore[arg-type]
+        failing[0] -= 1
+        if failing[0] == 0:
+            self.failed = True
+            raise CommitFailed(path=str(path), reason="the sync failed")
+        return positions
+
+    monkeypatch.setattr(Store, "append", append)
+    async with Bench(path) as bench:
+        await bench.sealed(1)
+        await bench.sealed(2, 3)
+        await bench.sealed(4)
+        ledger = bench.health.streams["main"]
+    assert bench.numbers() == [1, 2, 3, 4]
+    with contextlib.closing(Reader(path)) as reader:
+        assert reader.last_position("main") == ledger.head
+        assert ledger.seq == ledger.head
+
+
+async def test_another_file_in_the_place_of_ours_is_not_written_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A medium that vanishes is waited for; when it is back everything is committed, in order."""
+    monkeypatch.setattr("agent.recorder.FIRST_RETRY_S", 0.05)
+    monkeypatch.setattr("agent.recorder.LONGEST_RETRY_S", 0.05)
+    away = path.with_name("away")
+    away.mkdir()
+    async with Bench(path) as bench:
+        await bench.sealed(1)
+
+        def vanish() -> None:
+            bench.keeper.close()
+            for file in path.parent.glob("buffer.db*"):
+                file.rename(away / file.name)
+
+        await bench.owner.call(vanish)
+        bench.add(2)
+        await until(lambda: bench.health.buffer_error is not None)
+        assert not path.exists()
+        Store.open(path, [bench.key.public_key]).close()
+        bench.add(3)
+        await asyncio.sleep(0.2)
+        assert bench.numbers() == [1]
+        for file in away.iterdir():
+            file.rename(path.with_name(file.name))
+        await until(lambda: bench.numbers() == [1, 2, 3])
+    with contextlib.closing(Reader(path)) as reader:
+        assert reader.last_position("main") == bench.health.streams["main"].head
+
+
+async def test_stopping_while_the_store_is_tried_again_tries_once_more_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waited for the disk is sealed if the disk has room again."""
+    monkeypatch.setattr("agent.recorder.FIRST_RETRY_S", 60.0)
+    async with Bench(path) as bench:
+        await bench.sealed(1)
+        await bench.owner.call(lambda: bench.keeper._store._db.execute("PRAGMA max_page_count = 1"))
+        bench.add(*range(2, 2000))
+        await until(lambda: bench.health.buffer_error is not None)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert bench.numbers() == list(range(1, 2000))

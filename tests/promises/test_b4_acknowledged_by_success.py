@@ -11,14 +11,24 @@ from pathlib import Path
 import pytest
 from rig import LAYOUT, SIDE_GROUP, Bench, Platform, numbers_in, until
 
-from agent.broker import Message, connect
+from agent.broker import Endpoint, Message, connect
 from agent.carrier import Carriage
+from agent.errors import BrokerDown
 from agent.formats import FORMATS
 from agent.health import UplinkHealth
 from agent.uplink import Uplink
 from buffer.block import decode_block
+from buffer.errors import BufferUnreadable
 
 ROOT = "trambien/v1/station-1"
+
+
+class Nowhere:
+    """A platform that is not there."""
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Give an address at which nobody answers."""
+        return Endpoint("localhost", 1, name)
 
 
 @pytest.fixture(autouse=True)
@@ -214,3 +224,56 @@ async def test_a_block_found_damaged_is_lost_for_the_uplink_and_named_and_the_re
             await until(lambda: bool(bench.committed) and health.pending == {"main": 0})
     assert health.lost == {"damaged": 1}
     assert sorted(set(arrived(messages, bench))) == [1, 3]
+
+
+async def test_a_block_that_the_broker_cannot_take_is_parked_and_the_rest_is_delivered(
+    tmp_path: Path, platform: Platform
+) -> None:
+    """With an event; it is neither looped on nor forgotten."""
+    await platform.broker.kill()
+    platform.broker.extra = ("max_packet_size 5000",)
+    await platform.broker.start()
+    path = tmp_path / "buffer.db"
+    async with listening(platform, f"{ROOT}/block/#") as messages:
+        async with Bench(path) as bench, carrying(bench, platform) as health:
+            await bench.sealed(1)
+            await bench.sealed(*(hash((number, "x")) % 2**32 for number in range(4000)))
+            await bench.sealed(2)
+            await until(lambda: health.pending == {"main": 0} and "too-large" in health.lost)
+            assert health.refusal is None or health.refusal[0] == "agent.too-large"
+            assert not bench.recorder.settled("province", "main").covers(1, bench.recorder.head("main"))
+        assert {1, 2} <= set(arrived(messages, bench))
+
+
+async def test_a_broker_that_is_away_for_thousands_of_attempts_is_still_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Days of outage are what the station is for."""
+    monkeypatch.setattr("agent.uplink.LONGEST_PAUSE_S", 0.0)
+    attempts = 0
+
+    async def nobody(*_: object) -> object:
+        nonlocal attempts
+        attempts += 1
+        raise BrokerDown("agent.broker-unreachable", address="x", reason="y")
+
+    monkeypatch.setattr("agent.uplink.connect", nobody)
+    async with Bench(tmp_path / "buffer.db") as bench:
+        async with carrying(bench, Nowhere()) as health:  # type: ignore[arg-type]
+            await until(lambda: attempts > 3000)
+            assert not health.connected
+
+
+async def test_a_damaged_layout_is_not_published(tmp_path: Path) -> None:
+    """Each must have the hash it is named by; the present settings know it too."""
+    path = tmp_path / "buffer.db"
+    async with Bench(path) as bench:
+        await bench.sealed(1)
+        catalogue = bench.committed[-1].catalogue
+        whole = await bench.recorder.definition(catalogue)
+        await bench.owner.call(lambda: bench.keeper._store._db.execute("UPDATE layout SET encoded = x'00'"))
+        assert await bench.recorder.definition(catalogue) == whole
+        await bench.owner.call(bench.keeper._site.catalogues.clear)
+        with pytest.raises(BufferUnreadable):
+            await bench.recorder.definition(catalogue)
+        bench.keeper._site.catalogues.update(main=(LAYOUT,), side=(SIDE_GROUP.layout,))
