@@ -11,6 +11,7 @@ from chains import METER, Station, batch, fill, key, station_of
 
 from buffer.errors import BufferLocked, BufferNewer, BufferUnreadable, ChainBroken, CommitFailed, StoreFull
 from buffer.intervals import Intervals
+from buffer.keys import known_public, load_or_create
 from buffer.layout import catalogue_digest, decode_catalogue, layout_id
 from buffer.schema import SCHEMA
 from buffer.store import Reader, Store
@@ -340,3 +341,19 @@ def test_after_a_failed_commit_the_store_takes_no_more_until_reopened(store):
         assert again.epoch != store.epoch
         assert again.counts("main").sealed == 2
         assert again.append([station_of(again).seal()]) == {"main": range(3, 4)}
+
+
+def test_a_path_that_sqlite_cannot_open_is_told(tmp_path):
+    """Longer than SQLite takes: unreadable, with its reason, and the lock is free again."""
+    path = tmp_path / ("d" * 200) / ("e" * 200) / ("f" * 200) / "buffer.db"
+    for _ in range(2):
+        with pytest.raises(BufferUnreadable):
+            Store.open(path, TRUSTED)
+
+
+def test_a_public_key_set_aside_that_is_damaged_stops_nothing(tmp_path):
+    """What cannot be read is no key; those that can are known."""
+    path = tmp_path / "device.key"
+    made, _ = load_or_create(path)
+    (tmp_path / "device.key.old-1.pub").write_bytes(b"no key")
+    assert known_public(path) == (made.public_key,)
