@@ -203,7 +203,7 @@ async def test_status_shows_streams_links_and_uplinks(site: Path, language: str)
 
 def test_a_tool_asks_no_more_of_the_file_than_it_needs(site: Path) -> None:
     """A secret that this user may not read, or a fault written since the start, does not hide the state."""
-    site.write_text(site.read_text() + "uplinks: {p: {url: !secret broker, tls: {ca: /root/none.pem}}}\n")
+    site.write_text(site.read_text() + "uplinks: {p: {url: !secret broker, tls: {ca: /nowhere/none.pem}}}\n")
     asked = trambien("status", "-c", site)
     assert asked.exit_code == Exit.UNAVAILABLE
     assert "buffer.db.sock" in asked.output
