@@ -116,7 +116,7 @@ class Carrier:
         return self._loaded.popleft() if self._loaded else None
 
     async def _load(self, stream: str, run: range) -> None:
-        """Read a run of blocks taken from the lanes; settle what is damaged, give back what did not fit."""
+        """Read a run of blocks taken from the lanes; park what is damaged, give back what did not fit."""
         try:
             reading = await self._recorder.read(stream, run[0], run[-1], READ_BYTES)
         except BufferFault:  # told by the recorder; the store is opened again with the next commit

@@ -2,7 +2,7 @@
 
 What is always true here:
 
-- A position is pending, in flight, or settled (acknowledged, or lost for this uplink); it is in flight once at a time.
+- A position is pending, in flight, parked (it cannot be carried) or settled (acknowledged); in flight once at a time.
 - Blocks committed while the session lasts are fresh; all others are backlog, oldest first, streams in turn.
 - The fresh lane is bounded: what overflows it is backlog again, never lost.
 - What comes back from a lost session or a refusal is pending again.
@@ -78,7 +78,7 @@ class Lanes:
         return None
 
     def settle(self, stream: str, position: int) -> None:
-        """Note that a block is acknowledged, or lost for good, and no longer this uplink's concern.
+        """Note that a block is acknowledged and no longer this uplink's concern.
 
         The caller has added it to the settled intervals it gave.
         """

@@ -251,3 +251,17 @@ async def test_stopping_while_the_store_is_tried_again_tries_once_more_at_once(
         began = time.monotonic()
     assert time.monotonic() - began < 5
     assert bench.numbers() == list(range(1, 2000))
+
+
+async def test_what_was_acknowledged_before_a_failed_commit_is_written_by_the_next(path: Path) -> None:
+    """An acknowledgement that went down with a commit would be a repeat after the restart."""
+    async with Bench(path) as bench:
+        await bench.sealed(1)
+        bench.recorder.settle("province", "main", 1)
+        await bench.owner.call(lambda: bench.keeper._store._db.execute("PRAGMA max_page_count = 1"))
+        bench.add(*range(2, 2000))
+        await until(lambda: bench.health.buffer_error is not None)
+        await until(lambda: 1999 in bench.numbers())
+        assert ("province", "main") not in bench.recorder._unwritten
+    async with Bench(path) as bench:
+        assert 1 in bench.recorder.settled("province", "main")
