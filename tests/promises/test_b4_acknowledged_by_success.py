@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 import sqlite3
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from rig import LAYOUT, SIDE_GROUP, Bench, Platform, numbers_in, until
 
-from agent.broker import Endpoint, Message, connect
+from agent.broker import Endpoint, Message, Session, connect
 from agent.carrier import Carriage
 from agent.errors import BrokerDown
 from agent.formats import FORMATS
@@ -26,7 +27,7 @@ ROOT = "trambien/v1/station-1"
 class Nowhere:
     """A platform that is not there."""
 
-    def endpoint(self, name: str) -> Endpoint:
+    def endpoint(self, name: str, **_: object) -> Endpoint:
         """Give an address at which nobody answers."""
         return Endpoint("localhost", 1, name)
 
@@ -41,13 +42,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def carrying(
-    bench: Bench, platform: Platform, streams: tuple[str, ...] = ("main",)
+    bench: Bench, platform: Platform, streams: tuple[str, ...] = ("main",), **changes: object
 ) -> AsyncIterator[UplinkHealth]:
     """Run an uplink."""
     health = bench.health.uplinks["province"] = UplinkHealth(streams)
     uplink = Uplink(
         Carriage("province", ROOT, streams, FORMATS["block"]),
-        platform.endpoint("station-1"),
+        platform.endpoint("station-1", **changes),
         bench.recorder,
         health,
         lambda: bench.health.document(bench.clock.boot_ns(), "province"),
@@ -277,3 +278,27 @@ async def test_a_damaged_layout_is_not_published(tmp_path: Path) -> None:
         with pytest.raises(BufferUnreadable):
             await bench.recorder.definition(catalogue)
         bench.keeper._site.catalogues.update(main=(LAYOUT,), side=(SIDE_GROUP.layout,))
+
+
+async def test_no_more_is_in_flight_than_the_window_layouts_included(
+    tmp_path: Path, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server hangs up on whoever passes its Receive Maximum."""
+    plain, under_way, most = Session.publish, [0], [0]
+
+    def publish(self: Session, message: Message) -> asyncio.Future[int]:
+        answer = plain(self, message)
+        under_way[0] += 1
+        most[0] = max(most[0], under_way[0])
+        answer.add_done_callback(lambda _: under_way.__setitem__(0, under_way[0] - 1))
+        return answer
+
+    monkeypatch.setattr(Session, "publish", publish)
+    async with Bench(tmp_path / "buffer.db") as bench:
+        more = (dataclasses.replace(LAYOUT, device=f"d{number}") for number in range(40))
+        bench.keeper._site.catalogues["main"] = (LAYOUT, *more)
+        for number in range(1, 9):
+            await bench.sealed(number)
+        async with listening(platform, f"{ROOT}/block/#"), carrying(bench, platform, window=5) as health:
+            await until(lambda: health.pending == {"main": 0})
+    assert 3 <= most[0] <= 5
