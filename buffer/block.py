@@ -29,10 +29,11 @@ from buffer.cbor import dumps, expect, fields, instant, loads, natural
 from buffer.columnar import MAX_READINGS
 from buffer.errors import BlockInvalid
 
-VERSION = 0
+VERSION = 1
 TYPE = "trambien-block"
 
-KIND_DATA, KIND_DEFINITIONS = 0, 1
+KIND_DATA, KIND_DEFINITIONS, KIND_EVENTS = 0, 1, 2
+"""What a payload is: readings, which may be evicted; layouts and events, which explain the chain and stay longer."""
 FLAG_VOLATILE = 1
 CODEC_NONE, CODEC_ZSTD = 0, 1
 
@@ -53,7 +54,8 @@ _WORTH_A_CUT = 128
 class ClockQuality(NamedTuple):
     """What was known of the wall clock.
 
-    `quality` is `synchronised`, `holdover` or `unknown`; `max_error_ns` a bound, or None where none is known.
+    `quality` is `synchronised`, `holdover`, `unsynchronised` or `unknown`; `max_error_ns` a bound, or None where none
+    is known.
     """
 
     quality: str

@@ -5,6 +5,7 @@ What is always true here:
 - Pure: time, keys and randomness are given; the same input gives the same blocks, byte for byte.
 - Blocks follow their head: `prev` is its digest, `seq` one more, the totals run on. The epoch is the sealer's own.
 - The first block of an epoch begins with a `start` event that says what precedes it and how that is known.
+- Events stand in blocks of their own, before the readings they came with: readings may be evicted, events explain.
 - A catalogue is signed into the stream before the first block that needs it, with every layout it lists.
 - No block is larger on the wire than `max_block`, unless a single entry is. A batch that is too large is split, in
   order, into blocks that are sealed together.
@@ -23,6 +24,7 @@ from buffer.block import (
     FLAG_VOLATILE,
     KIND_DATA,
     KIND_DEFINITIONS,
+    KIND_EVENTS,
     MAX_ENVELOPE,
     Block,
     ClockQuality,
@@ -139,11 +141,17 @@ class Sealer:
         definitions = None if known else Definitions(tuple(map(encode_layout, catalogue)), encoded)
         packer = Packer(catalogue, self._room, moment.boot_ns, self.epoch + moment.boot_ns.to_bytes(8, "big"))
         payloads = [] if definitions is None else _definition_payloads(definitions, self._room)
-        if batch or not payloads:
-            payloads.append(_data_payload(batch, catalogue))
+        events = tuple(batch.events)
         if self.opening is not None and (head is None or head.epoch != self.epoch):
             start = _start(self.opening, head, moment)
-            payloads[0] = replace(payloads[0], events=(start, *payloads[0].events))
+            if payloads:
+                payloads[0] = replace(payloads[0], events=(start,))
+            else:
+                events = (start, *events)
+        if events:
+            payloads.append(Payload(events=events))
+        if batch.frames or batch.changes or not payloads:
+            payloads.append(_data_payload(batch, catalogue))
         pieces = [piece for payload in payloads for piece in packer.pack(payload)]
         pieces += packer.pack(Payload(events=tuple(packer.refused))) if packer.refused else []
         missed = Totals(0, batch.ticks_missed, batch.readings_dropped + packer.dropped)
@@ -201,7 +209,7 @@ class _Chain:
             epoch=self._sealer.epoch,
             seq=self._seq,
             prev=self._prev,
-            kind=KIND_DATA if piece.payload.definitions is None else KIND_DEFINITIONS,
+            kind=_kind(piece.payload),
             flags=self._flags,
             payload_digest=sha256(piece.stored).digest(),
             payload_length=len(piece.stored),
@@ -224,8 +232,13 @@ def _data_payload(batch: Batch, catalogue: tuple[Layout, ...]) -> Payload:
     return Payload(
         frames=tuple(sorted((places[layout], tuple(frames)) for layout, frames in batch.frames.items() if frames)),
         changes=tuple(sorted((places[layout], tuple(changes)) for layout, changes in batch.changes.items() if changes)),
-        events=tuple(batch.events),
     )
+
+
+def _kind(payload: Payload) -> int:
+    if payload.definitions is not None:
+        return KIND_DEFINITIONS
+    return KIND_EVENTS if payload.events else KIND_DATA
 
 
 def _definition_payloads(definitions: Definitions, room: int) -> list[Payload]:

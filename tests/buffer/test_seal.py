@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from chains import METER, SECOND, Station, batch, event, key, moment
 
-from buffer.block import KIND_DATA, KIND_DEFINITIONS, MAX_PAYLOAD, encode_block, open_envelope, trust
+from buffer.block import KIND_DATA, KIND_DEFINITIONS, KIND_EVENTS, MAX_PAYLOAD, encode_block, open_envelope, trust
 from buffer.columnar import Definitions, Payload
 from buffer.frame import Change, Column, Event, Frame, Layout
 from buffer.layout import catalogue_digest, decode_layout, layout_id
@@ -100,17 +100,18 @@ def test_totals_run_on_over_blocks_and_epochs():
     assert header.totals == (8, 3, 7)
 
 
-def test_frames_changes_and_events_share_a_block():
-    """One signature for all that a stream gathered, and the boot times inside."""
+def test_frames_and_changes_share_a_block_and_events_have_their_own():
+    """Readings may be evicted, what explains them may not; each block has the boot times inside."""
     station = Station(opening=None)
     gathered = batch(10)
     gathered.add_changes(METER, [Change(0, None, 5 * SECOND, 7), Change(1, 3, 6 * SECOND, 0.5)])
     gathered.events.append(event(second=90))
-    header, payload = contents(station.seal(gathered))[-1]
-    assert (header.frames, header.readings) == (2, 6)
-    assert header.interval == (5 * SECOND, 90 * SECOND)
+    (told, logbook), (header, payload) = contents(station.seal(gathered))[-2:]
+    assert (told.kind, told.interval, logbook.events) == (KIND_EVENTS, (90 * SECOND, 90 * SECOND), (event(second=90),))
+    assert (header.kind, header.frames, header.readings) == (KIND_DATA, 2, 6)
+    assert header.interval == (5 * SECOND, 11 * SECOND)
     assert [change.value for change in payload.changes[0][1]] == [7, 0.5]
-    assert payload.events == (event(second=90),)
+    assert payload.events == ()
 
 
 def test_the_same_batch_gives_the_same_bytes():

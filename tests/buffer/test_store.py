@@ -340,7 +340,7 @@ def test_after_a_failed_commit_the_store_takes_no_more_until_reopened(store):
     with store.reopen() as again:
         assert again.epoch != store.epoch
         assert again.counts("main").sealed == 2
-        assert again.append([station_of(again).seal()]) == {"main": range(3, 4)}
+        assert again.append([station_of(again).seal()]) == {"main": range(3, 5)}
 
 
 def test_a_path_that_sqlite_cannot_open_is_told(tmp_path):

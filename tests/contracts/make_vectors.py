@@ -142,7 +142,9 @@ def valid():
     pushed.add_changes(EVERY_KIND, changes)
     pushed.events = [event(), replace(event(2), type="x", data=(("list", (1, 2.5, "ă", b"b", None, True, ())),))]
     both = (METER, EVERY_KIND)
-    add("changes, events and a frame", station.seal(pushed, catalogue=both).blocks[-1], *both)
+    *_, told, read = station.seal(pushed, catalogue=both).blocks
+    add("events", told, *both)
+    add("changes and a frame", read, *both)
     return found
 
 
@@ -163,7 +165,7 @@ def invalid():
         "wrong-type": Block(push, block.payload),
         "not-sign1": Block(block.envelope + b"\0", block.payload),
         "envelope-size": Block(bytes(1025), block.payload),
-        "version": signed(fields | {0: 1}),
+        "version": signed(fields | {0: 2}),
         "do-not-interpret": signed({-1: 0} | fields),
         "header": signed({name: value for name, value in fields.items() if name != 20}),
         "payload-digest": Block(block.envelope, block.payload[:-1] + bytes([block.payload[-1] ^ 1])),

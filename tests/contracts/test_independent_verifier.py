@@ -19,7 +19,7 @@ from chains import METER, SECOND, Station, batch, event, key, resigned, station_
 from contracts.make_vectors import EVERY_KIND, FOLDER, KEY, ROWS, decoded
 
 from buffer import cose
-from buffer.block import TYPE, Block, Totals, decode_block, encode_block, encode_header, read_header
+from buffer.block import KIND_DEFINITIONS, TYPE, Block, Totals, decode_block, encode_block, encode_header, read_header
 from buffer.cbor import dumps
 from buffer.errors import BlockInvalid
 from buffer.frame import Change, Frame, fault_frame
@@ -173,7 +173,7 @@ def layouts_by_catalogue(blocks):
     found = {}
     for block in blocks:
         header = read_header(block.envelope)
-        if header.kind and block.payload is not None:
+        if header.kind == KIND_DEFINITIONS and block.payload is not None:
             definitions = payload_of(block, header, []).definitions
             found[header.catalogue] = [decode_layout(layout) for layout in definitions.layouts]
     return found

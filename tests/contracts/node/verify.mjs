@@ -103,7 +103,7 @@ export function openBlock(bytes, trust) {
 function readHeader(bytes, kid) {
   const map = integerMap(cbor(bytes, "header"), "header");
   need(isInteger(map.get(0)), "header", "key 0");
-  need(map.get(0) === 0, "version");
+  need(map.get(0) === 1, "version");
   const get = (key, check) => {
     const value = map.get(key);
     need(value !== undefined && check(value), "header", `key ${key}`);
