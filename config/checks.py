@@ -37,7 +37,8 @@ def device_faults(links: Links, places: Places) -> Iterator[Fault]:
         for name, device in model.devices.items():
             path = ("links", link, "devices", name)
             if name in first:
-                words = {"name": name, "other": first[name]}
+                place = places.key_place(("links", first[name], "devices", name))
+                words = {"name": name, "other": first[name], "first": f"{place.file}:{place.line}"}
                 yield fault_at(places.key_place(path), "config.duplicate-device", path, **words)
             first.setdefault(name, link)
             yield from _measures(device, path, places)
