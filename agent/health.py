@@ -234,6 +234,8 @@ class Health:
     streams: dict[str, StreamHealth] = field(default_factory=dict)
     clock: Document = field(default_factory=dict)
     buffer_error: Trouble | None = None
+    config_error: Trouble | None = None
+    """Why the last reload was refused; the configuration before it runs on."""
 
     def document(self, now_ns: int, uplink: str | None = None) -> Document:
         """Render the state as JSON: of the whole station, or of what concerns one uplink's streams."""
@@ -244,6 +246,7 @@ class Health:
             "version": self.version,
             "key": self.key_id,
             "config": self.config_digest,
+            "config_error": trouble_document(self.config_error),
             "uptime_s": round((now_ns - self.started_ns) / 1e9, 3),
             "boot_ns": now_ns,
             "clock": self.clock,

@@ -108,6 +108,23 @@ class Keeper:
         self.ledgers = {stream: _ledger(store.counts(stream), store.heads().get(stream)) for stream in streams}
         return {(uplink, stream): store.acknowledged(uplink, stream) for uplink in uplinks for stream in streams}
 
+    def acknowledged(self, uplinks: Iterable[str], streams: Iterable[str]) -> dict[AckKey, Intervals]:
+        """Give what uplinks have acknowledged of streams, known before or not. Raises what `open` raises."""
+        store, _ = self._opened()
+        known = tuple(dict.fromkeys((*streams, *self.ledgers)))
+        return {(uplink, stream): store.acknowledged(uplink, stream) for uplink in uplinks for stream in known}
+
+    def turn(self, catalogues: Mapping[str, tuple[Layout, ...]], config: bytes) -> None:
+        """Change what positions mean, and the configuration's digest, from the next block on.
+
+        A stream that goes keeps its catalogue, so that what is still to be said of it can be.
+        """
+        known = {**self._site.catalogues, **catalogues}
+        self._site = replace(self._site, catalogues=known, identity=replace(self._site.identity, config=config))
+        self.ledgers = {**dict.fromkeys(catalogues, StreamHealth()), **self.ledgers}
+        if self._sealer is not None and self._sealer.opening is not None:
+            self._sealer = replace(self._sealer, opening=self._sealer.opening._replace(config=config))
+
     def seal(self, batches: Mapping[str, Batch], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
         """Seal and commit. Raises CommitFailed; the batches are unharmed and may be given again."""
         try:

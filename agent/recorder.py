@@ -21,7 +21,7 @@ from agent.keeper import AckKey, Definition, Keeper, Kept, Reading
 from agent.log import Log
 from agent.owner import Owner
 from buffer.errors import CommitFailed
-from buffer.frame import Change, Event, EventData, Frame
+from buffer.frame import Change, Event, EventData, Frame, Layout
 from buffer.intervals import Intervals
 from buffer.seal import Batch
 from drivers.api import Clock, Group
@@ -204,6 +204,28 @@ class Recorder:
         """Open the buffer and learn what each uplink has acknowledged. Raises what the store raises."""
         self._settled = await self._owner.call(lambda: self._keeper.open(uplinks))
         self._gathering = {stream: Batch() for stream in self._streams}
+        self._note_ledger()
+
+    async def admit(self, uplinks: Iterable[str], streams: Iterable[str]) -> None:
+        """Learn what uplinks and streams that come anew have been settled before. Raises what the store raises."""
+        found = await self._owner.call(lambda: self._keeper.acknowledged(uplinks, streams))
+        self._settled = {**found, **self._settled}
+
+    async def turn(self, catalogues: Mapping[str, tuple[Layout, ...]], config: bytes, seal_every_ns: int) -> None:
+        """Seal what was gathered; from then on positions mean what these catalogues say.
+
+        What fills frames of a layout that goes must have stopped, and of one that comes must not have begun.
+        """
+        self._tell_merged(0)
+        self._rotate()
+        self._urgent.set()
+        while self._waiting:  # noqa: ASYNC110 - once a reload, and for a commit at most
+            await asyncio.sleep(0.01)
+        await self._owner.call(lambda: self._keeper.turn(catalogues, config))
+        self._streams = tuple(catalogues)
+        self._sealed_ns = {**dict.fromkeys(catalogues, self._clock.boot_ns()), **self._sealed_ns}
+        self._seal_every_ns = seal_every_ns
+        self._urgent.set()
         self._note_ledger()
 
     async def run(self) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from agent import failures, faults, log, supervise
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     log.configure(verbose=options.verbose)
     try:
-        settings = read(options.config, clock := SystemClock(), credentials(os.environ))
+        read_again = partial(read, options.config, clock := SystemClock(), credentials(os.environ))
+        settings = read_again()
     except ConfigFaults as found:
         sys.stderr.write(faults.text(found, Words(faults.language_of(options.config, os.environ))) + "\n")
         return Exit.CONFIG
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         _log.warning(warning.code, **{**warning.fields, "file": warning.file, "line": warning.line})
     code, words = Exit.OK, Words(settings.loaded.config.gateway.language)
     try:
-        app = App(settings, clock)
+        app = App(settings, clock, read_again)
         del settings  # the places of every key are not needed any more, and are megabytes
         asyncio.run(_run(app))
     except* failures.Mendable as ended:

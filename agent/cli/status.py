@@ -41,6 +41,8 @@ def show(state: Document, words: Words, console: Console) -> None:
     console.print(words.say("agent.status-clock", state["clock"]), markup=False)
     if state["buffer"]["error"]:
         console.print(_trouble(state["buffer"]["error"], words), style="red", markup=False)
+    if state["config_error"]:
+        console.print(_trouble(state["config_error"], words), style="red", markup=False)
     console.print(_streams(state, words), _links(state, words), _uplinks(state, words))
     for name, link in state["links"].items():
         for parked in link["parked"]:
