@@ -142,6 +142,6 @@ class Reloader:
 
     def _refused(self, digest: bytes, code: str, reason: str, fields: Mapping[str, object]) -> None:
         self.health.config_error = (code, fields)
-        _log.error("config-refused", reason=reason, **fields)
+        _log.error("config-refused", **{**fields, "code": reason})
         running = bytes.fromhex(self.health.config_digest)
         self.recorder.event("config-refused", config=digest, running=running, reason=reason, urgent=True)
