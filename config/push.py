@@ -1,0 +1,473 @@
+"""The judge of what a platform asks for: bytes, trust, state and clock in; a configuration or a reason code out.
+
+What is always true here:
+
+- Pure: nothing is read, written or remembered. Whatever the bytes are, the outcome is a verdict, never an exception.
+- Size before shape, shape before signatures, signatures before content, content before the configuration in it. What
+  is not signed by enough keys is never interpreted.
+- There is one encoding of an envelope, and every signature in it must be good: no bit of it can change.
+- A verdict is `Accepted` only if all of it holds: threshold, addressee, platform, key epoch, version, time, critical
+  settings, base. Each way to fail has one code, a key into `config/locale`; `config/PUSH.md` lists them in this order.
+- A trust document is replaced by the threshold of the old one and of the new one together, and never by an older one.
+- Time is judged where it is known: a synchronised clock within its error, else only that `floor_s` has passed.
+
+The agent enters. Of the buffer, `cose` alone is known here.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import cbor2
+
+from buffer.cose import SignatureRefused, sign, thumbprint, unverified, verify
+from config import trust as trust_document
+from config.errors import ConfigFaults
+from config.model import NAME_PATTERN
+from config.source import parse
+from config.trust import NUMBER_LIMIT, Role, Standing, Trust, TrustInvalid
+
+SIZE_LIMIT = 256_000
+SIGNATURES_LIMIT = 8
+NAMES_LIMIT = 1_000
+DEPTH_LIMIT = 4
+FORMAT = 1
+DAY_S = 86_400
+VALID_LIMIT_S = 400 * DAY_S
+PROBATION_S = (10, 3_600)
+TIME_LIMIT_S = 2**40
+_NAME = re.compile(NAME_PATTERN.rstrip("$"))
+
+Typ = Literal["trambien-config", "trambien-trust"]
+CONFIG: Typ = "trambien-config"
+TRUST: Typ = "trambien-trust"
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """The content of a push, in the order of its keys. Times are seconds since 1970-01-01T00:00Z."""
+
+    gateways: tuple[str, ...]
+    groups: tuple[str, ...]
+    platform: str
+    epoch: int
+    version: int
+    issued_s: int
+    expires_s: int
+    base: bytes
+    probation_s: int
+    configuration: bytes
+    back_from: int | None = None
+
+    @property
+    def target(self) -> bytes:
+        """Give the digest of the configuration it brings."""
+        return sha256(self.configuration).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A configuration that this station has run and confirmed."""
+
+    epoch: int
+    version: int
+    target: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the station remembers, and what stands in its file now.
+
+    `epoch`, `version` and `digest` are those of the last push that was found genuine, whatever became of it.
+    """
+
+    gateway: str
+    platform: str
+    current: bytes
+    epoch: int = 0
+    version: int = 0
+    digest: bytes = b""
+    trust_version: int = 0
+    trust_digest: bytes = b""
+    confirmed: tuple[Confirmed, ...] = ()
+    busy: bool = False
+    accepted_remote: bytes = b""
+    """Digest of the content that a technician lets in over what was edited here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What is known of the time: the wall clock if it is synchronised, and a moment that has certainly passed."""
+
+    wall_s: int | None
+    error_s: int = 0
+    floor_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A configuration to be tried. `digest` names the push: SHA-256 of its content."""
+
+    push: Push
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The next trust document, as it is to be written."""
+
+    trust: Trust
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Not to be obeyed, and why. `accepted` is there where all was well but for the file, which was edited here."""
+
+    code: str
+    accepted: Accepted | None = None
+
+
+class _Refused(Exception):
+    """Carries a verdict out of the judge's rooms."""
+
+    def __init__(self, code: str, accepted: Accepted | None = None) -> None:
+        self.verdict = Rejected(code, accepted)
+        super().__init__(code)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The parts of an envelope, nothing of them proven."""
+
+    typ: Typ
+    content: bytes
+    signatures: tuple[bytes, ...]
+
+    @property
+    def digest(self) -> bytes:
+        """Give the digest that names what is signed."""
+        return sha256(self.content).digest()
+
+    def encode(self) -> bytes:
+        """Give the bytes that travel."""
+        return _dumps([self.typ, self.content, list(self.signatures)])
+
+
+# -- judging -----------------------------------------------------------------------------------------------------------
+
+
+def judge(data: bytes, trust: Standing | None, state: State, now: Now) -> Accepted | Replaced | Rejected:
+    """Judge what came over the uplink that `state` names."""
+    try:
+        envelope = take_apart(data)
+        known = _standing(trust, state)
+        _check_news(envelope, state)
+        if envelope.typ == TRUST:
+            return _judge_trust(envelope, known, state)
+        return _judge_push(envelope, known, state, now)
+    except _Refused as refused:
+        return refused.verdict
+
+
+def take_apart(data: bytes) -> Envelope:
+    """Take an envelope apart, believing nothing of it; for showing what came use `shown`."""
+    if len(data) > SIZE_LIMIT:
+        raise _Refused("push.too-large")
+    match _loads(data, "push.not-an-envelope"):
+        case [str(typ), bytes(content), [*signatures]] if (
+            typ in (CONFIG, TRUST) and 0 < len(signatures) <= SIGNATURES_LIMIT
+        ):
+            if all(type(signature) is bytes for signature in signatures):
+                return Envelope(typ, content, tuple(signatures))
+    raise _Refused("push.not-an-envelope")
+
+
+def _standing(trust: Standing | None, state: State) -> Trust:
+    """Give the trust document if it is the one that was journalled, or a newer one put here by hand."""
+    if trust is None:
+        raise _Refused("push.no-trust")
+    if trust.document.version < state.trust_version:
+        raise _Refused("push.trust-rolled-back")
+    if trust.document.version == state.trust_version and trust.digest != state.trust_digest:
+        raise _Refused("push.trust-changed")
+    return trust.document
+
+
+def _check_news(envelope: Envelope, state: State) -> None:
+    """What was judged already is nothing new, whoever sends it again, and also if its keys were retired since."""
+    known = (state.digest, state.trust_digest)
+    if envelope.digest in known and envelope.digest != state.accepted_remote:
+        raise _Refused("push.repeated")
+
+
+def _signers(
+    envelope: Envelope, publics: tuple[bytes, ...], retired: frozenset[bytes], *, strangers: bool = False
+) -> frozenset[bytes]:
+    """Give the public keys that signed: each once, each good, and each known unless `strangers` are passed over."""
+    keys = {thumbprint(public): public for public in publics}
+    theirs = [signature for signature in envelope.signatures if not strangers or _claimed(signature) in keys]
+    found = [_signer(envelope, signature, keys, retired) for signature in theirs]
+    if len(set(found)) != len(found):
+        raise _Refused("push.repeated-key")
+    if found != sorted(found):
+        raise _Refused("push.not-an-envelope")
+    return frozenset(keys[kid] for kid in found)
+
+
+def _claimed(signature: bytes) -> bytes:
+    try:
+        return unverified(signature).kid
+    except SignatureRefused as refused:
+        raise _Refused(_REASONS[refused.reason]) from refused
+
+
+_REASONS = {
+    "not-sign1": "push.not-an-envelope",
+    "wrong-type": "push.wrong-type",
+    "foreign-key": "push.unknown-key",
+    "bad-signature": "push.bad-signature",
+}
+
+
+def _signer(envelope: Envelope, signature: bytes, keys: Mapping[bytes, bytes], retired: frozenset[bytes]) -> bytes:
+    try:
+        signed = verify(signature, keys, envelope.typ)
+    except SignatureRefused as refused:
+        if refused.reason == "foreign-key" and _claimed(signature) in retired:
+            raise _Refused("push.retired-key") from refused
+        raise _Refused(_REASONS[refused.reason]) from refused
+    if signed.payload != envelope.digest:
+        raise _Refused("push.mixed-parts")
+    return signed.kid
+
+
+def _require(signers: frozenset[bytes], trust: Trust, role: Role, code: str) -> None:
+    if len(signers & trust.of(role)) < role.threshold:
+        raise _Refused(code)
+
+
+def _retired(trust: Trust) -> frozenset[bytes]:
+    return frozenset(thumbprint(bytes.fromhex(public)) for public in trust.retired)
+
+
+def _judge_trust(envelope: Envelope, old: Trust, state: State) -> Replaced:
+    """Old and new threshold together. The new document is read once the old threshold is met."""
+    signers = _signers(envelope, old.publics, _retired(old), strangers=True)
+    _require(signers, old, old.roles.trust, "push.threshold")
+    try:
+        new = trust_document.parse(envelope.content)
+    except TrustInvalid as invalid:
+        raise _Refused("push.trust-invalid") from invalid
+    signers = _signers(envelope, tuple(dict.fromkeys((*old.publics, *new.publics))), _retired(old))
+    _require(signers, new, new.roles.trust, "push.threshold")
+    if new.fleet != old.fleet:
+        raise _Refused("push.other-fleet")
+    if new.version <= old.version or new.epoch < old.epoch or not set(old.retired) <= set(new.retired):
+        raise _Refused("push.older-trust")
+    if state.busy:
+        raise _Refused("push.busy")
+    return Replaced(new, envelope.content)
+
+
+def _judge_push(envelope: Envelope, trust: Trust, state: State, now: Now) -> Accepted:
+    signers = _signers(envelope, trust.publics, _retired(trust))
+    _require(signers, trust, trust.roles.config, "push.threshold")
+    push = decode(envelope.content)
+    _check_addressee(push, trust, state)
+    let_in = envelope.digest == state.accepted_remote
+    if not let_in:
+        _check_version(push, trust, state)
+    _check_time(push, now)
+    _check_back(push, state)
+    if _critical(push, trust, state):
+        _require(signers, trust, trust.roles.critical, "push.critical")
+    accepted = Accepted(push, envelope.digest)
+    if push.base != sha256(state.current).digest() and not let_in:
+        raise _Refused("push.base-changed", accepted)
+    return accepted
+
+
+def _check_addressee(push: Push, trust: Trust, state: State) -> None:
+    if not trust.addresses(state.gateway, push.gateways, push.groups):
+        raise _Refused("push.other-gateway")
+    if push.platform != state.platform:
+        raise _Refused("push.other-platform")
+
+
+def _check_version(push: Push, trust: Trust, state: State) -> None:
+    if push.epoch != trust.epoch:
+        raise _Refused("push.other-epoch")
+    if state.busy:
+        raise _Refused("push.busy")
+    if push.epoch != state.epoch:
+        return
+    if push.back_from is not None:
+        if push.back_from != state.version:
+            raise _Refused("push.older-version")
+    elif push.version == state.version:
+        raise _Refused("push.same-version")
+    elif push.version < state.version:
+        raise _Refused("push.older-version")
+
+
+def _check_time(push: Push, now: Now) -> None:
+    """Expired where it certainly is; not yet valid only where the clock is synchronised."""
+    latest_s = now.floor_s if now.wall_s is None else max(now.floor_s, now.wall_s - now.error_s)
+    if latest_s > push.expires_s:
+        raise _Refused("push.expired")
+    if now.wall_s is not None and now.wall_s + now.error_s < push.issued_s:
+        raise _Refused("push.not-yet-valid")
+
+
+def _check_back(push: Push, state: State) -> None:
+    """Going back leads to what was confirmed here under that number, byte for byte."""
+    if push.back_from is not None and Confirmed(push.epoch, push.version, push.target) not in state.confirmed:
+        raise _Refused("push.back-unknown")
+
+
+def _critical(push: Push, trust: Trust, state: State) -> tuple[str, ...]:
+    try:
+        after = parse(push.configuration, Path("push"))
+    except ConfigFaults as faults:
+        raise _Refused("push.unreadable") from faults
+    try:
+        before: Any = parse(state.current, Path("current")).value
+    except ConfigFaults:  # whatever stood there, all of it is different now
+        before = None
+    return trust_document.touched(before, after.value, trust.critical)
+
+
+# -- the content -------------------------------------------------------------------------------------------------------
+
+
+def encode(push: Push) -> bytes:
+    """Give the content to be signed."""
+    values = (
+        FORMAT,
+        list(push.gateways),
+        list(push.groups),
+        push.platform,
+        push.epoch,
+        push.version,
+        push.issued_s,
+        push.expires_s,
+        push.base,
+        push.probation_s,
+        push.configuration,
+        push.back_from,
+    )
+    return _dumps({key: value for key, value in enumerate(values) if value is not None})
+
+
+def decode(content: bytes) -> Push:
+    """Read a content whose signatures were found good, or that is to be shown."""
+    members = _loads(content, "push.content")
+    if type(members) is not dict or any(type(key) is not int for key in members):
+        raise _Refused("push.content")
+    if _number(members.get(0), 0, NUMBER_LIMIT) != FORMAT:
+        raise _Refused("push.format")
+    match members:
+        case {1: [*gateways], 2: [*groups], 3: platform, 8: base, 10: configuration} if set(members) in _KEYS:
+            push = Push(
+                _names(gateways),
+                _names(groups),
+                _name(platform),
+                _number(members[4], 1, NUMBER_LIMIT),
+                _number(members[5], 1, NUMBER_LIMIT),
+                _number(members[6], 0, TIME_LIMIT_S),
+                _number(members[7], 0, TIME_LIMIT_S),
+                _bytes(base),
+                _number(members[9], *PROBATION_S),
+                _bytes(configuration),
+                _number(members[11], 1, NUMBER_LIMIT) if 11 in members else None,
+            )
+            _check_sums(push)
+            return push
+    raise _Refused("push.content")
+
+
+_KEYS = (set(range(11)), set(range(12)))
+
+
+def _check_sums(push: Push) -> None:
+    """What must hold between the members."""
+    valid_s = push.expires_s - push.issued_s
+    goes_back = push.back_from is None or push.back_from >= push.version
+    if not 0 < valid_s <= VALID_LIMIT_S or len(push.base) != 32 or not goes_back:
+        raise _Refused("push.content")
+
+
+def _names(values: list[object]) -> tuple[str, ...]:
+    if len(values) > NAMES_LIMIT:
+        raise _Refused("push.content")
+    return tuple(_name(value) for value in values)
+
+
+def _name(value: object) -> str:
+    if type(value) is not str or _NAME.fullmatch(value) is None:
+        raise _Refused("push.content")
+    return value
+
+
+def _number(value: object, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise _Refused("push.content")
+    return value
+
+
+def _bytes(value: object) -> bytes:
+    if type(value) is not bytes:
+        raise _Refused("push.content")
+    return value
+
+
+# -- making and showing ------------------------------------------------------------------------------------------------
+
+
+def signed(envelope: Envelope, kid: bytes, sign_bytes: Callable[[bytes], bytes]) -> Envelope:
+    """Add a signature, or replace the one of the same key."""
+    others = [signature for signature in envelope.signatures if unverified(signature).kid != kid]
+    mine = sign(envelope.digest, envelope.typ, kid, sign_bytes)
+    ordered = sorted([*others, mine], key=lambda signature: unverified(signature).kid)
+    return Envelope(envelope.typ, envelope.content, tuple(ordered))
+
+
+def shown(data: bytes) -> tuple[Envelope, Push | None] | Rejected:
+    """Give what an envelope says, nothing of it proven: for the operator's eyes. A trust document has no push."""
+    try:
+        envelope = take_apart(data)
+        return envelope, decode(envelope.content) if envelope.typ == CONFIG else None
+    except _Refused as refused:
+        return refused.verdict
+
+
+def _dumps(value: object) -> bytes:
+    return cbor2.dumps(value, canonical=True)
+
+
+def _loads(data: bytes, code: str) -> Any:
+    """Decode one item in its one encoding: no tags, no indefinite lengths, nothing behind it."""
+    try:
+        value = cbor2.loads(
+            data, max_depth=DEPTH_LIMIT, semantic_decoders=_NO_TAGS, tag_hook=_refuse, allow_indefinite=False
+        )
+        if _dumps(value) == data:
+            return value
+    except (cbor2.CBORDecodeError, cbor2.CBOREncodeError, TypeError, UnicodeEncodeError) as error:
+        raise _Refused(code) from error
+    raise _Refused(code)
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise ValueError("tags are not part of the format")
+
+
+_NO_TAGS = dict.fromkeys(
+    # Every tag that cbor2 knows; all others reach the tag hook.
+    (*range(6), 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000, 55799),
+    _refuse,
+)
