@@ -13,10 +13,11 @@ import contextlib
 import os
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent import control, supervise
+from agent import control, ota, push_mail, supervise
 from agent.broker import Endpoint, split_url
 from agent.carrier import Carriage
 from agent.clock import SystemClock
@@ -24,8 +25,10 @@ from agent.errors import DirectoryRefused
 from agent.formats import FORMATS
 from agent.health import Health, UplinkHealth
 from agent.identity import hardware_hash, version
+from agent.journal import Hold
 from agent.keeper import Identity, Keeper, Site
 from agent.log import Log
+from agent.ota import Ota
 from agent.owner import Owner
 from agent.poller import House
 from agent.recorder import Recorder
@@ -46,9 +49,9 @@ _log = Log("app")
 
 
 class App:
-    """One station, from its settings. `reread` reads the file again, for a reload."""
+    """One station, from its settings. `read` reads a configuration file: the same again for a reload, a pushed one."""
 
-    def __init__(self, settings: Settings, clock: SystemClock, reread: Callable[[], Settings]) -> None:
+    def __init__(self, settings: Settings, clock: SystemClock, read: Callable[[Path], Settings], hold: Hold) -> None:
         """Compose the house; makes the device key on the first start. Raises KeyRefused or DirectoryRefused."""
         self._clock = clock
         self._rng = random.Random()  # noqa: S311 - jitter, not secrecy
@@ -70,7 +73,10 @@ class App:
             seal_every_ns=self._config.buffer.seal_every,
             new_event_id=_event_id,
         )
-        self._reloader = Reloader(settings.loaded.path, reread, self._works.apply, self._recorder, self._health)
+        file = settings.loaded.path
+        self._reloader = Reloader(file, partial(read, file), self._works.apply, self._recorder, self._health)
+        house = ota.House(self._reloader.order, lambda: self._health.document(clock.boot_ns()), self._recorder.event)
+        self._ota = Ota(hold, house, clock.moment, read, self._config.gateway.id)
 
     @property
     def _config(self) -> Config:
@@ -90,6 +96,7 @@ class App:
             others = [house.create_task(self._serve_control(), name="control")]
             others.append(house.create_task(supervise.feed_watchdog(lambda: self._recorder.turns), name="watchdog"))
             reloading = house.create_task(self._reloader.run(), name="reload")
+            others.append(house.create_task(self._ota.run(), name="pushes"))
             supervise.notify("READY=1")
             _log.info("running", gateway=self._health.gateway, key=self._health.key_id, links=len(self._works.drivers))
             await stop.wait()
@@ -118,7 +125,7 @@ class App:
     async def _serve_control(self) -> None:
         path = control.socket_path(self._buffer_path)
         answers = {"status": lambda: self._health.document(self._clock.boot_ns())}
-        await control.serve(path, answers, {"reload": self._reloader.order})
+        await control.serve(path, answers, {"reload": self._reloader.order, "accept-remote": self._ota.accept_remote})
 
     def _uplink(self, name: str, settings: UplinkSettings) -> Uplink:
         streams = self._works.streams_of(settings)
@@ -132,6 +139,9 @@ class App:
             health,
             lambda: self._health.document(self._clock.boot_ns(), name),
             self._rng,
+            partial(push_mail.serve, name=name, root=carriage.root, pushes=self._ota)
+            if "config" in settings.accept
+            else None,
         )
 
     def _endpoint(self, name: str, settings: UplinkSettings) -> Endpoint:

@@ -15,11 +15,14 @@ What is always true here:
 - The configuration is replaced only while it is exactly the one the push was based on, and put back only while it is
   exactly the one that was pushed: what a technician writes meanwhile stays.
 - Probation is counted in running time: boot time within one boot, nothing for the time between two. No wall clock.
+- The folder is locked by the service that uses it: a second one, started by mistake, finishes nothing.
 - A damaged journal is left as it is, and nothing is obeyed until a person has looked.
 
 `agent.ota` enters, and the service before it reads the configuration.
 """
 
+import fcntl
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -109,10 +112,6 @@ def nowhere(_point: str) -> None:
     """Go on."""
 
 
-class JournalDamaged(Exception):
-    """The journal cannot be read: nothing is obeyed, nothing is touched."""
-
-
 class Hold:
     """The files of one configuration's pushes. Everything here blocks for as long as the disk takes."""
 
@@ -129,6 +128,7 @@ class Hold:
         self._point = point
         self.journal = Journal()
         self.damaged = False
+        self._lock: int | None = None
         self._load()
 
     def _load(self) -> None:
@@ -138,6 +138,26 @@ class Hold:
             return
         except (OSError, ValidationError):
             self.damaged = True
+
+    def own(self) -> bool:
+        """Make the folder if need be and hold its lock until the process ends; False where another service does."""
+        if self._lock is not None:
+            return True
+        durable.make_directory(self.folder)
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._lock = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let go of the lock, as the end of the process does."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     # -- what the judge is told ------------------------------------------------------------------------------------
 
@@ -173,7 +193,7 @@ class Hold:
 
     def keep_conflict(self, envelope: bytes, accepted: Accepted, platform: str) -> None:
         """Keep a push that was refused because of an edit made here, and count it as judged."""
-        durable.make_directory(self.folder)
+        self.own()
         durable.write(self._conflict, envelope)
         flight = replace(_flight(accepted, platform), base=accepted.push.base.hex())
         self._judged(accepted, replace(flight, state="rejected", reason="push.base-changed", steps=("rejected",)))
@@ -185,7 +205,7 @@ class Hold:
 
     def verified(self, accepted: Accepted, platform: str) -> None:
         """Note a push that was found genuine: its number is used up. Its base is the file as it stands."""
-        durable.make_directory(self.folder)
+        self.own()
         self._point("before verified")
         durable.write(self.staged, accepted.push.configuration, self._mode())
         self._judged(accepted, replace(_flight(accepted, platform), base=sha256(self.current()).hexdigest()))
@@ -255,7 +275,7 @@ class Hold:
 
     def replace_trust(self, replaced: Replaced) -> None:
         """Put the next trust document in place. The file goes first: one that is newer than the journal is believed."""
-        durable.make_directory(self.folder)
+        self.own()
         durable.write(self.trust_path, replaced.data)
         self._point("trust written")
         self.note_trust(Standing(replaced.trust, sha256(replaced.data).digest()))
@@ -263,7 +283,7 @@ class Hold:
     def note_trust(self, trust: Standing) -> None:
         """Remember the newest trust document, which is never gone behind."""
         if trust.document.version > self.journal.trust_version and not self.damaged:
-            durable.make_directory(self.folder)
+            self.own()
             digest = trust.digest.hex()
             self._save(replace(self.journal, trust_version=trust.document.version, trust_digest=digest))
 
@@ -280,7 +300,7 @@ class Hold:
     def recover(self) -> None:
         """Finish what an end of the process left open, before the configuration is read."""
         flight = self.journal.flight
-        if flight is None or flight.over or self.damaged:
+        if flight is None or flight.over or self.damaged or not self.own():
             return
         if flight.state == "rolling-back":
             self.roll_back(flight.reason)
@@ -305,6 +325,13 @@ class Hold:
             self.roll_back("push.restarts")
         elif self._digest() != flight.target:
             self.roll_back("push.interrupted")
+
+    def give_up(self) -> bool:
+        """Put the previous configuration back if the one on probation does not start; say whether there was one."""
+        if self._lock is None or not self.on_probation:
+            return False
+        self.roll_back("push.not-started")
+        return True
 
     @property
     def on_probation(self) -> bool:

@@ -18,19 +18,19 @@ The composition root enters, and `agent.push_mail` for each uplink that accepts 
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from agent import probation
+from agent.errors import Exit
 from agent.health import Document
 from agent.journal import BEFORE_APPLIED, GRACE_S, NS_PER_S, Hold, Step
 from agent.log import Log
 from agent.owner import in_daemon
 from agent.settings import Settings
-from buffer.frame import EventData
 from buffer.seal import Moment
 from config.errors import ConfigFaults
 from config.push import SIZE_LIMIT, Accepted, Now, Rejected, Replaced, judge
@@ -46,20 +46,16 @@ MOST_WAITING = 4
 _log = Log("push")
 
 
-class House(Protocol):
+@dataclass(frozen=True, slots=True)
+class House:
     """The station, as far as a push reaches into it."""
 
-    async def apply(self) -> str | None:
-        """Go over to what stands in the configuration file; give a code where it cannot be done."""
-        ...
-
-    def health(self) -> Document:
-        """Give the state of the whole station."""
-        ...
-
-    def event(self, kind: str, *, urgent: bool = False, **data: EventData) -> None:
-        """Enter an event in every stream."""
-        ...
+    reload: Callable[[], Awaitable[Document]]
+    """Go over to what stands in the configuration file; `ok` says whether it was done."""
+    health: Callable[[], Document]
+    """The state of the whole station."""
+    event: Callable[..., None]
+    """Enter an event in every stream: its kind, `urgent`, and its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +111,13 @@ class Ota:
         else:
             self._mail.put_nowait(Mail(platform, payload))
 
-    def accept_remote(self) -> Document:
+    async def accept_remote(self) -> Document:
         """Let in the push that was refused because of an edit made here. Gives what will be tried, or why not."""
         journal = self._hold.journal
         if not journal.conflict or journal.flight is None:
-            return {"ok": False, "error": "push.no-conflict"}
+            return {"ok": False, "error": "push.no-conflict", "fields": {}, "exit": Exit.UNAVAILABLE}
         if self._mail.full():
-            return {"ok": False, "error": "push.busy"}
+            return {"ok": False, "error": "push.busy", "fields": {}, "exit": Exit.UNAVAILABLE}
         self._mail.put_nowait(Mail(journal.flight.platform, b""))
         return {"ok": True, "target": journal.flight.target, "version": journal.flight.version}
 
@@ -235,7 +231,7 @@ class Ota:
         refused.code, refused.digest, refused.count = code, sha256(payload).hexdigest(), refused.count + 1
         if refused.count == 1:
             _log.warning("push-refused", uplink=platform, code=code)
-        self._house.event("config-refused", push=f"{platform} {code}", digest=sha256(payload).digest())
+        self._house.event("push-refused", push=f"{platform} {code}", digest=sha256(payload).digest())
         self.turns += 1
 
     # -- one flight ------------------------------------------------------------------------------------------------
@@ -256,8 +252,9 @@ class Ota:
             self._tell_for_certain()
             return
         self._tell("applied")
-        if (code := await self._house.apply()) is not None:
-            await self._roll_back(code, "")
+        answer = await self._house.reload()
+        if not answer["ok"]:
+            await self._roll_back("push.not-applied", str(answer))
         self._take_baseline()
 
     def _validated(self) -> tuple[str, str] | None:
@@ -323,8 +320,9 @@ class Ota:
         assert flight is not None
         if flight.reason == "push.local-edit":
             return
-        if (refused := await self._house.apply()) is not None:
-            _log.error("push-not-undone", code=refused)
+        answer = await self._house.reload()
+        if not answer["ok"]:
+            _log.error("push-not-undone", answer=answer)
 
     async def _step(self, state: Step, reason: str = "") -> None:
         await in_daemon("push", lambda: self._hold.step(state, reason))

@@ -39,7 +39,7 @@ class Pushes(Protocol):
 
 
 async def serve(
-    session: Session, name: str, root: str, pushes: Pushes, retained: Callable[[Message], object]
+    session: Session, retained: Callable[[Message], object], *, name: str, root: str, pushes: Pushes
 ) -> NoReturn:
     """Hear and tell until cancelled."""
     before = session.on_message

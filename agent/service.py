@@ -12,6 +12,7 @@ from agent import failures, faults, log, supervise
 from agent.app import App
 from agent.clock import SystemClock
 from agent.errors import Exit
+from agent.journal import Hold
 from agent.settings import credentials, read
 from agent.words import Words
 from config.errors import ConfigFaults
@@ -28,17 +29,29 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     options = parser.parse_args(arguments)
     log.configure(verbose=options.verbose)
+    clock = SystemClock()
+    hold = Hold(options.config, clock.boot_id.hex(), clock.boot_ns)
+    hold.recover()
+    code = _once(hold, clock)
+    if code != Exit.OK and hold.give_up():
+        _log.error("push-undone", code="push.not-started", exit=code)
+        code = _once(hold, clock)
+    return code
+
+
+def _once(hold: Hold, clock: SystemClock) -> int:
+    """Run with the configuration as it stands; give the exit code."""
+    read_file = partial(read, clock=clock, credentials=credentials(os.environ))
     try:
-        read_again = partial(read, options.config, clock := SystemClock(), credentials(os.environ))
-        settings = read_again()
+        settings = read_file(hold.config)
     except ConfigFaults as found:
-        sys.stderr.write(faults.text(found, Words(faults.language_of(options.config, os.environ))) + "\n")
+        sys.stderr.write(faults.text(found, Words(faults.language_of(hold.config, os.environ))) + "\n")
         return Exit.CONFIG
     for warning in settings.warnings:
         _log.warning(warning.code, **{**warning.fields, "file": warning.file, "line": warning.line})
     code, words = Exit.OK, Words(settings.loaded.config.gateway.language)
     try:
-        app = App(settings, clock, read_again)
+        app = App(settings, clock, read_file, hold)
         del settings  # the places of every key are not needed any more, and are megabytes
         asyncio.run(_run(app))
     except* failures.Mendable as ended:

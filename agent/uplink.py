@@ -14,7 +14,8 @@ What is always true here:
 import asyncio
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from agent.broker import FIRST_FAILURE, NO_MATCHING_SUBSCRIBERS, Endpoint, Message, Session, connect
 from agent.carrier import Answers, Carriage, Carrier
@@ -33,6 +34,9 @@ HEALTHY_SESSION_S = 60.0
 STATE_EVERY_S = 60.0
 STATE_SETTLES_S = 2.0
 
+Pushes = Callable[[Session, Callable[[Message], object]], Coroutine[Any, Any, None]]
+"""Hears configuration pushes over a session, given the way to publish what stays on its topic."""
+
 _log = Log("uplink")
 
 
@@ -47,8 +51,10 @@ class Uplink:
         health: UplinkHealth,
         state: Callable[[], Document],
         rng: random.Random,
+        pushes: Pushes | None = None,
     ) -> None:
         self._carriage = carriage
+        self._pushes = pushes
         self._endpoint = endpoint
         self._recorder = recorder
         self._health = health
@@ -102,6 +108,9 @@ class Uplink:
             asyncio.create_task(carrier.run(), name=f"carry {self._carriage.name}"),
             asyncio.create_task(self._tell(session), name=f"state {self._carriage.name}"),
         ]
+        if self._pushes is not None:
+            pushes = self._pushes(session, lambda message: self._retained(session, message))
+            tasks.append(asyncio.create_task(pushes, name=f"pushes {self._carriage.name}"))
         try:
             await until_one_ends(session.ended, tasks)
         finally:

@@ -15,7 +15,7 @@ GATEWAY = "station-1"
 BEFORE = b"""\
 gateway: {id: station-1, language: en}
 uplinks:
-  province: {url: "mqtts://iot.example.vn:8883"}
+  province: {url: "mqtt://iot.example.vn:1883"}
 links:
   waves:
     driver: simulated

@@ -22,6 +22,7 @@ from agent.app import App
 from agent.broker import Message, connect
 from agent.clock import SystemClock
 from agent.errors import Exit
+from agent.journal import Hold
 from agent.owner import in_daemon
 from agent.reload import difference
 from agent.settings import read
@@ -57,8 +58,9 @@ class Station:
         """Start the app and wait until both instruments are read."""
         self.write()
         clock = SystemClock()
-        reread = partial(read, self.file, clock)
-        self.app = App(reread(), clock, reread)
+        read_file = partial(read, clock=clock)
+        hold = Hold(self.file, clock.boot_id.hex(), clock.boot_ns)
+        self.app = App(read_file(self.file), clock, read_file, hold)
         self.running = asyncio.create_task(self.app.run(self.stop))
         for name in self.document["links"]:
             await until(lambda name=name: self.good(name) > 0)  # type: ignore[misc]
