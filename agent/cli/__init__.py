@@ -8,7 +8,7 @@ is told in one line with its cure (`agent.failures`), never with a traceback.
 
 import typer
 
-from agent.cli import check, demo, key, reload, run, status, verify
+from agent.cli import check, config, demo, key, push, reload, run, status, verify
 
 app = typer.Typer(
     name="trambien",
@@ -25,3 +25,5 @@ app.command("verify")(verify.command)
 app.command("status")(status.command)
 app.command("reload")(reload.command)
 app.add_typer(key.app, name="key")
+app.add_typer(config.app, name="config")
+app.add_typer(push.app, name="push")

@@ -64,11 +64,15 @@ class Pushed:
         self.app = App(read_file(self.file), clock, read_file, hold)
         self.running = asyncio.create_task(self.app.run(self.stop))
         self.session = await connect(self.platform.endpoint("operator"))
-        self.session.on_message = lambda message: self.results.append(json.loads(message.payload))
-        await self.session.subscribe(f"{ROOT}/config/result")
+        self.session.on_message = self._heard
+        await self.session.subscribe(f"{ROOT}/#")
         await until(lambda: bool(self.results))
         await until(lambda: bool(self.health()["uplinks"]["province"]["acknowledged"]))
         await until(lambda: len(self.alive()) == 2)
+
+    def _heard(self, message: Message) -> None:
+        if message.topic.endswith("/config/result"):
+            self.results.append(json.loads(message.payload))
 
     def health(self) -> dict:
         """Give the state of the station."""
@@ -136,10 +140,12 @@ async def station(tmp_path, platform, monkeypatch):
     monkeypatch.setattr(journal.Hold, "left_ns", quick(journal.Hold.left_ns))
     monkeypatch.setattr(journal.Hold, "run_on", quick(journal.Hold.run_on))
     pushed = Pushed(tmp_path, platform)
-    await pushed.start()
-    yield pushed
-    if not pushed.running.done():
-        await pushed.leave()
+    try:
+        await pushed.start()
+        yield pushed
+    finally:
+        if not pushed.running.done():
+            await pushed.leave()
 
 
 def quick(method):
