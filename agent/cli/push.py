@@ -103,7 +103,7 @@ def sign(
     gateway: Gateways = [],  # noqa: B006 - typer takes a list
     group: Annotated[list[str], typer.Option("--group", help="A group of the trust document.")] = [],  # noqa: B006
     platform: Annotated[str, typer.Option(help="The name of the uplink in the gateways' file.")] = "",
-    version: Annotated[int, typer.Option(min=1, help="Higher than any before.")] = 0,
+    version: Annotated[int, typer.Option(min=1, help="Higher than any before.")] = 1,
     epoch: Annotated[int, typer.Option(min=1, help="The trust document's.")] = 1,
     probation: Annotated[int, typer.Option(min=10, max=3600, help="Seconds.")] = 300,
     valid: Annotated[int, typer.Option(min=60, help="Seconds until it expires.")] = VALID_S,
