@@ -14,58 +14,20 @@ What is always true here:
 The agent enters. Of the buffer, `cose` alone is known here.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NoReturn
-
-import cbor2
+from typing import Any
 
 from buffer.cose import SignatureRefused, sign, thumbprint, unverified, verify
 from config import trust as trust_document
+from config.envelope import CONFIG, SIZE_LIMIT, TRUST, Envelope, Malformed, Push, decode, encode, take_apart
 from config.errors import ConfigFaults
-from config.model import NAME_PATTERN
 from config.source import parse
-from config.trust import NUMBER_LIMIT, Role, Standing, Trust, TrustInvalid
+from config.trust import Role, Standing, Trust, TrustInvalid
 
-SIZE_LIMIT = 256_000
-SIGNATURES_LIMIT = 8
-NAMES_LIMIT = 1_000
-DEPTH_LIMIT = 4
-FORMAT = 1
-DAY_S = 86_400
-VALID_LIMIT_S = 400 * DAY_S
-PROBATION_S = (10, 3_600)
-TIME_LIMIT_S = 2**40
-_NAME = re.compile(NAME_PATTERN.rstrip("$"))
-
-Typ = Literal["trambien-config", "trambien-trust"]
-CONFIG: Typ = "trambien-config"
-TRUST: Typ = "trambien-trust"
-
-
-@dataclass(frozen=True, slots=True)
-class Push:
-    """The content of a push, in the order of its keys. Times are seconds since 1970-01-01T00:00Z."""
-
-    gateways: tuple[str, ...]
-    groups: tuple[str, ...]
-    platform: str
-    epoch: int
-    version: int
-    issued_s: int
-    expires_s: int
-    base: bytes
-    probation_s: int
-    configuration: bytes
-    back_from: int | None = None
-
-    @property
-    def target(self) -> bytes:
-        """Give the digest of the configuration it brings."""
-        return sha256(self.configuration).digest()
+__all__ = ["CONFIG", "SIZE_LIMIT", "TRUST", "Envelope", "Push", "encode", "take_apart"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,24 +101,6 @@ class _Refused(Exception):
         super().__init__(code)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """The parts of an envelope, nothing of them proven."""
-
-    typ: Typ
-    content: bytes
-    signatures: tuple[bytes, ...]
-
-    @property
-    def digest(self) -> bytes:
-        """Give the digest that names what is signed."""
-        return sha256(self.content).digest()
-
-    def encode(self) -> bytes:
-        """Give the bytes that travel."""
-        return _dumps([self.typ, self.content, list(self.signatures)])
-
-
 # -- judging -----------------------------------------------------------------------------------------------------------
 
 
@@ -169,21 +113,10 @@ def judge(data: bytes, trust: Standing | None, state: State, now: Now) -> Accept
         if envelope.typ == TRUST:
             return _judge_trust(envelope, known, state)
         return _judge_push(envelope, known, state, now)
+    except Malformed as malformed:
+        return Rejected(malformed.code)
     except _Refused as refused:
         return refused.verdict
-
-
-def take_apart(data: bytes) -> Envelope:
-    """Take an envelope apart, believing nothing of it; for showing what came use `shown`."""
-    if len(data) > SIZE_LIMIT:
-        raise _Refused("push.too-large")
-    match _loads(data, "push.not-an-envelope"):
-        case [str(typ), bytes(content), [*signatures]] if (
-            typ in (CONFIG, TRUST) and 0 < len(signatures) <= SIGNATURES_LIMIT
-        ):
-            if all(type(signature) is bytes for signature in signatures):
-                return Envelope(typ, content, tuple(signatures))
-    raise _Refused("push.not-an-envelope")
 
 
 def _standing(trust: Standing | None, state: State) -> Trust:
@@ -341,90 +274,6 @@ def _critical(push: Push, trust: Trust, state: State) -> tuple[str, ...]:
     return trust_document.touched(before, after.value, trust.critical)
 
 
-# -- the content -------------------------------------------------------------------------------------------------------
-
-
-def encode(push: Push) -> bytes:
-    """Give the content to be signed."""
-    values = (
-        FORMAT,
-        list(push.gateways),
-        list(push.groups),
-        push.platform,
-        push.epoch,
-        push.version,
-        push.issued_s,
-        push.expires_s,
-        push.base,
-        push.probation_s,
-        push.configuration,
-        push.back_from,
-    )
-    return _dumps({key: value for key, value in enumerate(values) if value is not None})
-
-
-def decode(content: bytes) -> Push:
-    """Read a content whose signatures were found good, or that is to be shown."""
-    members = _loads(content, "push.content")
-    if type(members) is not dict or any(type(key) is not int for key in members):
-        raise _Refused("push.content")
-    if _number(members.get(0), 0, NUMBER_LIMIT) != FORMAT:
-        raise _Refused("push.format")
-    match members:
-        case {1: [*gateways], 2: [*groups], 3: platform, 8: base, 10: configuration} if set(members) in _KEYS:
-            push = Push(
-                _names(gateways),
-                _names(groups),
-                _name(platform),
-                _number(members[4], 1, NUMBER_LIMIT),
-                _number(members[5], 1, NUMBER_LIMIT),
-                _number(members[6], 0, TIME_LIMIT_S),
-                _number(members[7], 0, TIME_LIMIT_S),
-                _bytes(base),
-                _number(members[9], *PROBATION_S),
-                _bytes(configuration),
-                _number(members[11], 1, NUMBER_LIMIT) if 11 in members else None,
-            )
-            _check_sums(push)
-            return push
-    raise _Refused("push.content")
-
-
-_KEYS = (set(range(11)), set(range(12)))
-
-
-def _check_sums(push: Push) -> None:
-    """What must hold between the members."""
-    valid_s = push.expires_s - push.issued_s
-    goes_back = push.back_from is None or push.back_from >= push.version
-    if not 0 < valid_s <= VALID_LIMIT_S or len(push.base) != 32 or not goes_back:
-        raise _Refused("push.content")
-
-
-def _names(values: list[object]) -> tuple[str, ...]:
-    if len(values) > NAMES_LIMIT:
-        raise _Refused("push.content")
-    return tuple(_name(value) for value in values)
-
-
-def _name(value: object) -> str:
-    if type(value) is not str or _NAME.fullmatch(value) is None:
-        raise _Refused("push.content")
-    return value
-
-
-def _number(value: object, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise _Refused("push.content")
-    return value
-
-
-def _bytes(value: object) -> bytes:
-    if type(value) is not bytes:
-        raise _Refused("push.content")
-    return value
-
-
 # -- making and showing ------------------------------------------------------------------------------------------------
 
 
@@ -441,33 +290,5 @@ def shown(data: bytes) -> tuple[Envelope, Push | None] | Rejected:
     try:
         envelope = take_apart(data)
         return envelope, decode(envelope.content) if envelope.typ == CONFIG else None
-    except _Refused as refused:
-        return refused.verdict
-
-
-def _dumps(value: object) -> bytes:
-    return cbor2.dumps(value, canonical=True)
-
-
-def _loads(data: bytes, code: str) -> Any:
-    """Decode one item in its one encoding: no tags, no indefinite lengths, nothing behind it."""
-    try:
-        value = cbor2.loads(
-            data, max_depth=DEPTH_LIMIT, semantic_decoders=_NO_TAGS, tag_hook=_refuse, allow_indefinite=False
-        )
-        if _dumps(value) == data:
-            return value
-    except (cbor2.CBORDecodeError, cbor2.CBOREncodeError, TypeError, UnicodeEncodeError) as error:
-        raise _Refused(code) from error
-    raise _Refused(code)
-
-
-def _refuse(*_: object) -> NoReturn:
-    raise ValueError("tags are not part of the format")
-
-
-_NO_TAGS = dict.fromkeys(
-    # Every tag that cbor2 knows; all others reach the tag hook.
-    (*range(6), 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000, 55799),
-    _refuse,
-)
+    except Malformed as malformed:
+        return Rejected(malformed.code)
