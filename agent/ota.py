@@ -17,6 +17,7 @@ The composition root enters, and `agent.push_mail` for each uplink that accepts 
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 
-from agent import probation
+from agent import probation, trial
 from agent.errors import Exit
 from agent.health import Document
 from agent.journal import BEFORE_APPLIED, GRACE_S, NS_PER_S, Hold, Step
@@ -32,7 +33,6 @@ from agent.log import Log
 from agent.owner import in_daemon
 from agent.settings import Settings
 from buffer.seal import Moment
-from config.errors import ConfigFaults
 from config.push import SIZE_LIMIT, Accepted, Now, Rejected, Replaced, judge
 
 LOOK_EVERY_S = 1.0
@@ -97,6 +97,7 @@ class Ota:
         self._refused: dict[str, Refused] = {}
         self._baseline: Mapping[str, int] = {}
         self._written_ns = 0
+        self._disk_failed = False
         self.turns = 0
         """Grows whenever `result` may have changed."""
 
@@ -157,13 +158,27 @@ class Ota:
 
     async def run(self) -> NoReturn:
         """Take up what an earlier run left, then hear, try, watch."""
-        await self._begin()
+        try:
+            await self._begin()
+        except OSError as error:
+            _log.error("push-disk", reason=error, folder=self._hold.folder)
         while True:
             mail = await self._next()
-            if mail is not None:
-                await self._hear(mail)
-            if self._hold.on_probation:
-                await self._watch()
+            try:
+                if mail is not None:
+                    await self._hear(mail)
+                if self._hold.on_probation:
+                    await self._watch()
+            except OSError as error:  # readings matter more: the push waits, or is refused, and polling goes on
+                self._disk(mail, error)
+
+    def _disk(self, mail: Mail | None, error: OSError) -> None:
+        """Report that the folder of the configuration cannot be written; a probation looks again."""
+        if mail is not None:
+            self._refuse(mail.platform, mail.payload, "push.disk")
+        if not self._disk_failed:
+            _log.error("push-disk", reason=error, folder=self._hold.folder)
+        self._disk_failed = True
 
     async def _begin(self) -> None:
         hold = self._hold
@@ -240,7 +255,9 @@ class Ota:
         """Bring a push that was verified to its probation, or to its end."""
         hold = self._hold
         await self._step("staged")
-        if (trouble := await in_daemon("push", self._validated)) is not None:
+        if (
+            trouble := await in_daemon("push", lambda: trial.trouble(self._read, hold.staged, hold.config))
+        ) is not None:
             _log.error("push-invalid", code=trouble[0], detail=trouble[1])
             await self._step("rejected", trouble[0])
             return
@@ -256,22 +273,6 @@ class Ota:
         if not answer["ok"]:
             await self._roll_back("push.not-applied", str(answer))
         self._take_baseline()
-
-    def _validated(self) -> tuple[str, str] | None:
-        """Judge the staged file where it will stand; give a code and a detail for the log."""
-        try:
-            after = self._read(self._hold.staged)
-        except ConfigFaults as faults:
-            return "push.invalid", str(faults)
-        try:
-            before = self._read(self._hold.config)
-        except ConfigFaults as faults:
-            return "push.base-changed", str(faults)
-        if _fixed(before) != _fixed(after):
-            return "push.fixed", f"{_fixed(before)} {_fixed(after)}"
-        if more := _overloaded(after) - _overloaded(before):
-            return "push.overloaded", ", ".join(sorted(more))
-        return None
 
     def _take_baseline(self) -> None:
         self._baseline = probation.acknowledged(self._house.health())
@@ -355,7 +356,8 @@ class Ota:
 
     def _certain(self, same: bool) -> None:
         if same:
-            self._hold.told()
+            with contextlib.suppress(OSError):  # they will be told once more
+                self._hold.told()
 
     def _now(self) -> Now:
         moment = self._moment()
@@ -374,14 +376,3 @@ def _certain_s(moment: Moment) -> int:
 
 def _error_s(moment: Moment) -> int:
     return (moment.clock.max_error_ns or 0) // NS_PER_S + 1
-
-
-def _fixed(settings: Settings) -> tuple[str, str]:
-    """Give what only a person at the station changes: who it is, and where its readings are."""
-    config = settings.loaded.config
-    return config.gateway.id, config.buffer.path
-
-
-def _overloaded(settings: Settings) -> set[str]:
-    """Name the links that are asked for more than they can carry."""
-    return {str(warning.fields["link"]) for warning in settings.warnings if warning.code == "config.bus-overloaded"}

@@ -31,7 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     log.configure(verbose=options.verbose)
     clock = SystemClock()
     hold = Hold(options.config, clock.boot_id.hex(), clock.boot_ns)
-    hold.recover()
+    try:
+        hold.recover()
+    except OSError as error:  # readings matter more
+        _log.error("push-disk", reason=error, folder=hold.folder)
     code = _once(hold, clock)
     if code != Exit.OK and hold.give_up():
         _log.error("push-undone", code="push.not-started", exit=code)

@@ -57,6 +57,20 @@ def test_a_planted_violation_turns_its_contract_red(house: Path, contract: str) 
     assert "1 broken" in checked.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "line"), [("config/push.py", "import buffer.keys"), ("config/trust.py", "import buffer.cose")]
+)
+def test_the_judge_of_pushes_may_use_cose_and_nothing_else_of_the_buffer(house: Path, name: str, line: str) -> None:
+    """The one exception between the two foundations is exact on both sides."""
+    file = house / name
+    sound = file.read_text()
+    file.write_text(f"{sound}\n{line}\n")
+    try:
+        assert lint(house, "--contract", "floors").returncode == 1
+    finally:
+        file.write_text(sound)
+
+
 def test_a_new_file_without_a_floor_turns_its_room_red(house: Path) -> None:
     """Exhaustive: whoever adds a file says where it stands."""
     stray = house / "agent" / "stray.py"

@@ -124,11 +124,24 @@ async def test_a_damaged_journal_obeys_nothing(hold):
     running.cancel()
 
 
+async def test_a_folder_that_cannot_be_written_stops_no_reading(hold):
+    """The push is refused with its reason; the task that the house runs on lives."""
+    (hold.config.parent / "gateway.yaml.push").write_bytes(b"in the way")
+    clock, standin = FastClock(bytes(16)), Standin(hold.config)
+    station = Ota(hold, standin.house, clock.moment, lambda path: read(path, clock), GATEWAY)
+    running = asyncio.create_task(station.run())
+    station.take("province", push())
+    await until(lambda: b"push.disk" in station.result("province"))
+    assert hold.config.read_bytes() == BEFORE
+    assert not running.done()
+    running.cancel()
+
+
 async def test_a_second_service_by_mistake_finishes_nothing(hold):
     """The one that runs has the lock; the other neither counts a start nor puts anything back."""
     clock, standin = FastClock(bytes(16)), Standin(hold.config)
     flight = asyncio.create_task(fly(hold, clock, standin, push(probation_s=300)))
-    await until(lambda: hold.on_probation)
+    await until(lambda: hold.config.read_bytes() == AFTER)
     second = Hold(hold.config, "11" * 16, clock.boot_ns)
     second.recover()
     assert not second.give_up()
