@@ -1,7 +1,7 @@
 """Whether a staged configuration could be carried out, judged where it will stand.
 
-What is always true here: it is read as `run` and `check` read it, drivers constructed and nothing opened; who the
-station is and where its readings are, only a person at the station changes; no bus is newly asked beyond what it carries.
+What is always true here: it is read as `run` and `check` read it, drivers constructed and nothing opened. Who the
+station is and where its readings are, only a person there changes. No bus is newly asked beyond what it carries.
 """
 
 from collections.abc import Callable
