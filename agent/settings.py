@@ -10,18 +10,18 @@ What is always true here:
 The commands and the composition root enter.
 """
 
-import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
+from agent.estimate import Estimate, estimate
+from agent.unwise import WallClock, warnings
+from config.errors import ConfigFaults, Fault, SettingsUnavailable, fault_at
 from config.load import Loaded, load
-from config.model import Link, Serial
+from config.model import Link
 from drivers import registry
-from drivers.api import Clock, Driver, DriverMisconfigured
+from drivers.api import Driver, DriverMisconfigured
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,11 @@ class Settings:
 
     loaded: Loaded
     drivers: Mapping[str, Driver[Any]]
-    warnings: tuple[Fault, ...] = ()
+    warnings: tuple[Fault, ...]
+    estimate: Estimate
 
 
-STABLE_NAMES = Path("/dev/serial/by-id")
-"""Where udev names serial adapters by maker and serial number (60-serial.rules)."""
-
-_UNSTABLE = re.compile(r"^/dev/tty(USB|ACM)\d+$")
-
-
-def read(path: Path, clock: Clock, credentials: Path | None = None) -> Settings:
+def read(path: Path, clock: WallClock, credentials: Path | None = None) -> Settings:
     """Load a file and construct its drivers. `credentials` is systemd's directory of them. Raises ConfigFaults."""
     loaded = load(path, settings_for, registry.names(), credentials)
     faults: list[Fault] = []
@@ -53,30 +48,8 @@ def read(path: Path, clock: Clock, credentials: Path | None = None) -> Settings:
                 faults.append(fault_at(loaded.spot(where), each.code, where, **each.fields))
     if faults:
         raise ConfigFaults(faults, path)
-    return Settings(loaded, drivers, tuple(_warnings(loaded, drivers)))
-
-
-def _warnings(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:
-    """Find what will work and is likely not meant, in the order of the links."""
-    for name, link in loaded.config.links.items():
-        serial = getattr(link, "serial", None)
-        if isinstance(serial, Serial) and _UNSTABLE.match(serial.port):
-            where: KeyPath = ("links", name, "serial", "port")
-            words = {"port": serial.port, "stable": stable_name(serial.port, STABLE_NAMES)}
-            yield fault_at(loaded.spot(where), "config.unstable-port", where, **words)
-        load = drivers[name].planned_load()
-        if load is not None and load > 1:
-            where = ("links", name)
-            yield fault_at(loaded.spot(where), "config.bus-overloaded", where, link=name, percent=math.ceil(load * 100))
-
-
-def stable_name(port: str, directory: Path) -> str:
-    """Give the name of an adapter that stays; where the adapter is not plugged in, where to look for it."""
-    try:
-        names = sorted(directory.iterdir())
-    except OSError:
-        names = []
-    return next((str(name) for name in names if name.resolve() == Path(port)), f"{directory}/...")
+    cost = estimate((group for driver in drivers.values() for group in driver.groups), loaded.config.buffer)
+    return Settings(loaded, drivers, tuple(warnings(loaded, drivers, cost, clock)), cost)
 
 
 def credentials(environment: Mapping[str, str]) -> Path | None:

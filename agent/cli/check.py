@@ -16,6 +16,7 @@ from agent import faults
 from agent.clock import SystemClock
 from agent.errors import Exit
 from agent.settings import Settings, credentials, read
+from agent.unwise import shown
 from agent.words import Language, Words
 from config.errors import ConfigFaults
 
@@ -41,9 +42,11 @@ def check(path: Path, *, as_json: bool = False, language: str | None = None) -> 
     sound = words.say("config.sound", {"file": settings.loaded.path, **summary})
     if as_json:
         warnings = faults.list_of(settings.warnings, words)
-        _print(json.dumps({"ok": True, **summary, "warnings": warnings}, ensure_ascii=False))
+        _print(json.dumps({"ok": True, **summary, **_cost(settings), "warnings": warnings}, ensure_ascii=False))
     else:
-        _print("\n\n".join([sound, *([faults.warning_text(settings.warnings, words)] if settings.warnings else [])]))
+        cost = words.say("config.estimate", _cost_words(settings))
+        told = [f"{sound}\n{cost}", *([faults.warning_text(settings.warnings, words)] if settings.warnings else [])]
+        _print("\n\n".join(told))
     return Exit.OK
 
 
@@ -63,4 +66,24 @@ def _summary(settings: Settings) -> dict[str, Any]:
         "points": sum(len(group.layout.columns) for driver in settings.drivers.values() for group in driver.groups),
         "uplinks": len(config.uplinks),
         "digest": settings.loaded.digest.hex(),
+    }
+
+
+def _cost(settings: Settings) -> dict[str, Any]:
+    cost = settings.estimate
+    return {
+        "kept_bytes_a_day": round(cost.kept_bytes),
+        "days_in_limit": round(cost.days(settings.loaded.config.buffer.limit), 1),
+        "flash_bytes_a_day": round(cost.written_bytes),
+        "loss_window_s": cost.loss_ns / 1e9,
+    }
+
+
+def _cost_words(settings: Settings) -> dict[str, str]:
+    cost = settings.estimate
+    return {
+        "kept": f"{cost.kept_bytes / 1e6:.3g} MB",
+        "days": shown(cost.days(settings.loaded.config.buffer.limit)),
+        "written": f"{cost.written_bytes / 1e6:.3g} MB",
+        "loss": f"{cost.loss_ns / 1e9:g} s",
     }
