@@ -8,7 +8,7 @@ is told in one line with its cure (`agent.failures`), never with a traceback.
 
 import typer
 
-from agent.cli import check, demo, key, reload, run, status, verify
+from agent.cli import check, demo, key, reload, run, schema, status, verify
 
 app = typer.Typer(
     name="trambien",
@@ -24,4 +24,5 @@ app.command("demo")(demo.command)
 app.command("verify")(verify.command)
 app.command("status")(status.command)
 app.command("reload")(reload.command)
+app.command("schema")(schema.command)
 app.add_typer(key.app, name="key")
