@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from agent.cli.schema import document
+from agent.cli.schema import command, document
 from agent.clock import SystemClock
 from agent.settings import read
 from config import profile
@@ -113,9 +113,13 @@ def test_it_refuses_nothing_that_check_accepts_and_sees_what_can_be_seen(case, m
         assert value is None or faults_of(value) == []
 
 
-HEAD = (
-    "gateway: {id: a-1}\nlinks:\n  l:\n    driver: modbus\n    host: h\n    devices: {d: {unit: 1, every: 1s, points: "
-)
+HEAD = """gateway: {id: a-1}
+links:
+  l:
+    driver: modbus
+    host: h
+    devices:
+      d: {unit: 1, every: 1s, points: """
 
 
 @pytest.mark.parametrize(
@@ -135,7 +139,7 @@ HEAD = (
 )
 def test_a_points_keys_are_judged_by_its_driver(points, where):
     """In the dialect of the file."""
-    found = faults(HEAD + points + "}}\n")
+    found = faults(HEAD + points + "}\n")
     assert found == [] if where is None else any(path.startswith(where) for path in found)
 
 
@@ -183,7 +187,5 @@ def test_a_size_is_written_as_it_can_be_read(text):
 
 def test_the_command_prints_it(capsys):
     """As JSON and nothing else."""
-    from agent.cli.schema import command
-
     command()
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(SCHEMA))
