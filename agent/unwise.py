@@ -91,7 +91,7 @@ def _certificates(part: BaseModel, path: KeyPath, loaded: Loaded, clock: WallClo
         where = (*path, key)
         if isinstance(value, BaseModel):
             yield from _certificates(value, where, loaded, clock)
-        elif isinstance(value, str) and (ends := _ends(Path(value))) is not None:
+        elif isinstance(value, str) and (ends := ends_of(Path(value))) is not None:
             days = (ends.timestamp() * 1e9 - clock.wall_ns()) / _NS_PER_DAY
             words = {"file": Path(value).name, "day": f"{ends:%Y-%m-%d}", "days": math.floor(days)}
             if days < SOON_DAYS:
@@ -99,7 +99,7 @@ def _certificates(part: BaseModel, path: KeyPath, loaded: Loaded, clock: WallClo
                 yield fault_at(loaded.spot(where), code, where, **words)
 
 
-def _ends(file: Path) -> dt.datetime | None:
+def ends_of(file: Path) -> dt.datetime | None:
     """Give the day on which the first certificate of a file to end does; None where it holds none."""
     try:
         if not file.is_absolute() or not file.is_file() or file.stat().st_size > _LONGEST_CERTIFICATE:

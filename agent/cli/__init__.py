@@ -8,7 +8,7 @@ is told in one line with its cure (`agent.failures`), never with a traceback.
 
 import typer
 
-from agent.cli import check, demo, key, reload, run, schema, status, verify
+from agent.cli import check, demo, init, key, reload, run, schema, status, verify
 
 app = typer.Typer(
     name="trambien",
@@ -19,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(run.command)
+app.command("init")(init.command)
 app.command("check")(check.command)
 app.command("demo")(demo.command)
 app.command("verify")(verify.command)
