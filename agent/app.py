@@ -30,6 +30,8 @@ from agent.owner import Owner
 from agent.poller import House, Poller
 from agent.recorder import Recorder
 from agent.settings import Settings
+from agent.time_floor import TimeFloor
+from agent.timekeeper import Timekeeper
 from agent.uplink import Uplink
 from buffer.frame import Layout
 from buffer.keys import known_public, load_or_create
@@ -72,10 +74,13 @@ class App:
             seal_every_ns=self._config.buffer.seal_every,
             new_event_id=_event_id,
         )
+        floor = TimeFloor(self._buffer_path.with_name("clock.floor"), clock.boot_ns())
+        self._timekeeper = Timekeeper(clock, self._recorder, floor)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises what the store raises when it cannot be opened."""
         await self._recorder.open(self._config.uplinks)
+        self._timekeeper.look()
         if self._key_fate == "replaced" or (self._key_fate == "created" and self._recorder.has_history):
             self._recorder.event("key-lost", key=self._key.kid, urgent=True)
             _log.error("key-lost", key=self._key.kid)
@@ -83,6 +88,7 @@ class App:
         async with asyncio.TaskGroup() as house:
             recording = house.create_task(self._recorder.run(), name="recorder")
             others = [house.create_task(uplink.run(), name="uplink") for uplink in uplinks]
+            others.append(house.create_task(self._timekeeper.run(), name="timekeeper"))
             others.append(house.create_task(self._serve_control(), name="control"))
             others.append(house.create_task(supervise.feed_watchdog(lambda: self._recorder.turns), name="watchdog"))
             pollers = [self._poller(driver) for driver in self._drivers]

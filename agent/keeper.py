@@ -117,7 +117,7 @@ class Keeper:
         except (BufferUnreadable, BufferLocked) as error:  # after a failed commit: the medium is not back yet
             raise CommitFailed(path=str(self._site.path), reason=str(error)) from error
         moment = self._moment()
-        self.clock = {"quality": moment.clock.quality, "max_error_ns": moment.clock.max_error_ns}
+        self.clock = moment.clock._asdict()
         heads, catalogues = store.heads(), self._site.catalogues
         sealed = [
             sealer.seal(stream, heads.get(stream), batch, catalogues[stream], moment)

@@ -18,6 +18,7 @@ What is always true here:
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from buffer.block import Header
 from buffer.frame import Event
 
 SYNCHRONISED = "synchronised"
-ANCHOR_EVENT = "clock-synchronised"
+ANCHOR_EVENTS = ("clock-synchronised", "clock-held")
 DRIFT_PPM = 100
 SPACING_NS = 600 * 10**9
 """Anchors that agree and lie closer than this are not all kept."""
@@ -101,15 +102,12 @@ class _Boot:
         anchors = self.anchors
         at = bisect_left(anchors, anchor.boot_ns, key=_when)
         if at < len(anchors):
-            if anchors[at] != anchor and not self._told(at, anchor):
+            if anchors[at] != anchor and (at == 0 or not _dense(anchors[at - 1], anchor, anchors[at])):
                 insort(anchors, anchor, key=_when)
         elif len(anchors) > 1 and _dense(anchors[-2], anchors[-1], anchor):
             anchors[-1] = anchor
         else:
             anchors.append(anchor)
-
-    def _told(self, at: int, anchor: Anchor) -> bool:
-        return at > 0 and _dense(self.anchors[at - 1], anchor, self.anchors[at])
 
     def thin(self, most: int) -> None:
         """Leave out every second anchor until no more than so many are left, two at least."""
@@ -120,8 +118,8 @@ class _Boot:
     def runs(self) -> list[tuple[Anchor, Anchor]]:
         """Give first and last of each run of anchors that agree with their neighbours."""
         if self.breaks is None:
-            pairs = zip(self.anchors, self.anchors[1:], strict=False)
-            self.breaks = [0, *(at for at, (one, next_) in enumerate(pairs, 1) if not one.agrees(next_))]
+            pairs = enumerate(pairwise(self.anchors), 1)
+            self.breaks = [0, *(at for at, (one, following) in pairs if not one.agrees(following))]
         ends = [*(at - 1 for at in self.breaks[1:]), len(self.anchors) - 1]
         return [(self.anchors[first], self.anchors[last]) for first, last in zip(self.breaks, ends, strict=True)]
 
@@ -170,7 +168,7 @@ class Timeline:
 
     def note_event(self, event: Event) -> None:
         """Take an event of the block whose header was noted last. What is no sound anchor is passed over."""
-        if self._now is None or event.type != ANCHOR_EVENT:
+        if self._now is None or event.type not in ANCHOR_EVENTS:
             return
         data = dict(event.data)
         match data.get("boot_ns"), data.get("wall_ns"), data.get("max_error_ns"):
@@ -195,7 +193,7 @@ class Timeline:
         for boot_id, boot in self._boots.items():
             yield from (Dispute(boot_id, anchor, anchor) for anchor in boot.anchors if anchor.disputed)
             runs = boot.runs() if boot.anchors else []
-            for (_, before), (after, _) in zip(runs, runs[1:], strict=False):
+            for (_, before), (after, _) in pairwise(runs):
                 yield Dispute(boot_id, before, after)
 
     def _anchor(self, boot: _Boot, anchor: Anchor) -> None:
@@ -268,16 +266,22 @@ def _at_least(elapsed_ns: int) -> int:
 def _dense(before: Anchor, middle: Anchor, after: Anchor) -> bool:
     """Say whether the middle one of three may be left out without loss."""
     near = after.boot_ns - before.boot_ns < SPACING_NS
-    return near and not middle.disputed and before.agrees(middle) and middle.agrees(after) and before.agrees(after)
+    return near and not middle.disputed and before.agrees(after) and _told(before, middle, after)
+
+
+def _told(before: Anchor, middle: Anchor, after: Anchor) -> bool:
+    """Say whether two anchors agree with the one between them, and are no surer of its moment than it is itself."""
+    agreed = before.agrees(middle) and middle.agrees(after)
+    return agreed and middle.max_error_ns <= _between([before, after], middle.boot_ns).bound_ns
 
 
 def _halved(anchors: list[Anchor]) -> list[Anchor]:
-    """Leave out every second anchor but the ends; one that is in dispute is covered by the one before it."""
+    """Leave out every second anchor but the ends; what the others do not tell is covered by the one before it."""
     kept = [anchors[0]]
     for at, anchor in enumerate(anchors[1:-1], 1):
         if at % 2 == 0:
             kept.append(anchor)
-        elif anchor.disputed or not (anchors[at - 1].agrees(anchor) and anchor.agrees(anchors[at + 1])):
+        elif anchor.disputed or not _told(anchors[at - 1], anchor, anchors[at + 1]):
             kept[-1] = _absorbing(kept[-1], anchor)
     return [*kept, anchors[-1]]
 
@@ -285,15 +289,16 @@ def _halved(anchors: list[Anchor]) -> list[Anchor]:
 def _absorbing(anchor: Anchor, other: Anchor) -> Anchor:
     """Widen an anchor until it covers another."""
     reach_ns = abs(other.offset_ns - anchor.offset_ns) + other.bound_ns(anchor.boot_ns)
-    return anchor._replace(max_error_ns=max(anchor.max_error_ns, reach_ns), disputed=True)
+    disputed = anchor.disputed or other.disputed or not anchor.agrees(other)
+    return anchor._replace(max_error_ns=max(anchor.max_error_ns, reach_ns), disputed=disputed)
 
 
 def _between(beside: list[Anchor], boot_ns: int) -> Placed:
     """Place a moment by the one or two anchors beside it; by the nearer of two that disagree."""
     first, last = beside[0], beside[-1]
-    if len(beside) == 1:
-        return Placed(boot_ns + first.offset_ns, first.bound_ns(boot_ns))
     since_ns, length_ns = boot_ns - first.boot_ns, last.boot_ns - first.boot_ns
+    if length_ns == 0:
+        return Placed(boot_ns + first.offset_ns, first.bound_ns(boot_ns))
     if not first.agrees(last):
         nearest = first if 2 * since_ns <= length_ns else last
         return Placed(boot_ns + nearest.offset_ns, nearest.bound_ns(boot_ns))
