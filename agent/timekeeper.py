@@ -125,7 +125,7 @@ class Judge:
             self.belief = Belief(look.boot_ns, before.offset_ns, clock)
             return []
         held = grown(self._best.clock, "holdover", look.boot_ns - self._best.boot_ns)
-        self.belief = Belief(look.boot_ns, before.offset_ns, held)
+        self.belief = Belief(look.boot_ns, self._best.offset_ns, held)
         return [_anchor("clock-lost", look, held, urgent=False)] if before.clock.quality == "synchronised" else []
 
     def _anchors(self, before: Belief, look: Look, clock: ClockQuality) -> list[Notice]:
@@ -139,7 +139,8 @@ class Judge:
         self._anchored_ns = look.boot_ns
         if before.clock.quality != "holdover":
             return [anchor]
-        return [_anchor("clock-held", self._last, before.clock, urgent=False), anchor]
+        last = self._last._replace(wall_ns=self._last.boot_ns + before.offset_ns)
+        return [_anchor("clock-held", last, before.clock, urgent=False), anchor]
 
 
 def _anchor(kind: str, look: Look, clock: ClockQuality, *, urgent: bool) -> Notice:
