@@ -18,6 +18,7 @@ import os
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 
 from agent.clock import HOLDOVER_PPM, KERNEL_PPM, Belief, Look
 from agent.log import Log
@@ -49,6 +50,8 @@ class TimeFloor:
         self._held_since_ns: int | None = None
         self._leapt_ns: int | None = None
         self._written_ns: int | None = None
+        self._keeping = Lock()
+        """The last writing, at the stop, may meet one that is still under way in its thread."""
 
     def now_not_before(self, boot_ns: int) -> int | None:
         """Give a wall time that is surely past now; None where nothing was ever believed."""
@@ -74,15 +77,16 @@ class TimeFloor:
 
     def keep(self) -> None:
         """Write the file, durably, if it is not up to date."""
-        floor_ns = self._floor_ns
-        if floor_ns is None or floor_ns == self._kept_ns:
-            return
-        try:
-            write(self._path, floor_ns)
-        except OSError as error:
-            _log.warning("floor-not-kept", path=self._path, error=error)
-        else:
-            self._kept_ns = floor_ns
+        with self._keeping:
+            floor_ns = self._floor_ns
+            if floor_ns is None or floor_ns == self._kept_ns:
+                return
+            try:
+                write(self._path, floor_ns)
+            except OSError as error:
+                _log.warning("floor-not-kept", path=self._path, error=error)
+            else:
+                self._kept_ns = floor_ns
 
     def _rise(self, certain_ns: int, boot_ns: int) -> None:
         base_ns = EARLIEST_NS if self._floor_ns is None else self._floor_ns

@@ -236,3 +236,13 @@ def test_what_honest_anchors_place_lies_within_the_bound(actions, cap):
             case Bracket(early_ns, late_ns):
                 assert early_ns is None or early_ns <= true_ns
                 assert late_ns is None or true_ns <= late_ns
+
+
+def test_an_anchor_that_is_less_sure_than_its_neighbours_is_not_left_out():
+    """A daemon knew that the clock was 9 s off and slewed it back: what it claimed meanwhile stays claimed."""
+    sure, slewed = 1000, 9 * SECOND
+    line = told(*(synced(1, n * SECOND, WALL + n * SECOND, slewed if n == 250 else sure) for n in range(500)))
+    assert at(line, 1, 250 * SECOND).bound_ns >= slewed
+    line._boots[bytes([1]) * 16].thin(2)
+    assert at(line, 1, 250 * SECOND).bound_ns >= slewed // 2
+    assert not at(line, 1, 250 * SECOND).disputed

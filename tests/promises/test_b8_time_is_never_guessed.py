@@ -353,3 +353,37 @@ async def test_where_nobody_is_synchronised_whoever_answers_is_the_source(tmp_pa
         keeper._asked = None
         await keeper._ask()
         assert keeper._asked is None
+
+
+async def test_only_the_commit_of_its_event_ends_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of what was gathered before it. The floor is written while the task runs."""
+    monkeypatch.setattr("agent.timekeeper.LOOK_S", 0.01)
+    async with Bench(tmp_path / "buffer.db", seal_every_s=0.02) as bench:
+        clock = SetClock({})
+        below = floor(tmp_path)
+        keeper = Timekeeper(clock, bench.recorder, below, quick=lambda _: NOBODY, thorough=lambda: None)
+        await bench.sealed(1)
+        earlier = bench.committed[-1:]
+        clock.by_ns = HOUR
+        keeper.look()
+        assert keeper._judge.pending
+        keeper._committed(earlier)
+        assert keeper._judge.pending
+        await until(lambda: not keeper._judge.pending)
+        assert clock.moment().wall_ns - time.time_ns() > HOUR // 2
+        below._floor_ns = WALL
+        keeping = asyncio.create_task(keeper.run())
+        await until((tmp_path / "clock.floor").exists)
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+
+
+def test_the_clocks_are_read_close_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reading that was interrupted is made again; of three bad ones the best counts."""
+    clock = SystemClock({})
+    boot = iter([0, 10**9, 10**9, 10**9 + 10**6, 2 * 10**9, 3 * 10**9])
+    monkeypatch.setattr(clock, "boot_ns", lambda: next(boot))
+    assert clock.look().blur_ns == 10**6
+    boot = iter([0, 10**9, 10**9, 10**9])
+    assert clock.look().blur_ns == 0
