@@ -10,6 +10,9 @@ What is always true here:
   3. `chronyc -c -n tracking`, which asks chronyd over UDP at 127.0.0.1:323. Not under PrivateNetwork.
   4. A client's question to the NTP server of this machine (RFC 5905), which ntpd and NTPsec answer at 127.0.0.1:123,
      and chronyd where `allow` names it. One that serves its own unsynchronised clock (127.127.x.x) is not believed.
+  Tried with Debian 12's systemd 252 as PID 1, as an unprivileged user with ProtectClock=yes, ProcSubset=pid and both: 1
+  is refused, 2 is read, and `%b` in Environment= gives the boot id. D-Bus (timedate1, timesync1) is not used: it asks
+  the first two, through a daemon that a small gateway need not have.
 - The largest error that is claimed is a bound, not an estimate:
   kernel: `maxerror`, as set by the daemon and grown by 500 ppm since, plus what is still to be slewed (`offset`).
   timesyncd: it tells the kernel an error of 0, so the distance of the farthest server that it accepts is added (5 s,

@@ -54,6 +54,10 @@ class Anchor(NamedTuple):
         """Say whether both can be true."""
         return abs(self.offset_ns - other.offset_ns) <= self.bound_ns(other.boot_ns) + other.max_error_ns
 
+    def belongs_with(self, other: "Anchor") -> bool:
+        """Say whether a neighbour tells the same story; one that covers a contradiction stands alone."""
+        return not self.disputed and not other.disputed and self.agrees(other)
+
 
 class Placed(NamedTuple):
     """The true time lies within `bound_ns` of `utc_ns` (since 1970-01-01T00:00Z), if what was believed was true.
@@ -91,6 +95,8 @@ class _Boot:
     anchors: list[Anchor] = field(default_factory=list)
     breaks: list[int] | None = None
     """Where a run of anchors that agree with their neighbours begins; made when asked."""
+    spacing_ns: int = 0
+    """How close anchors may still be: after thinning new ones come no denser than the old ones were left."""
 
     def saw(self, first_ns: int, last_ns: int) -> None:
         self.first_ns = min(self.first_ns, first_ns)
@@ -106,20 +112,24 @@ class _Boot:
                 insort(anchors, anchor, key=_when)
         elif len(anchors) > 1 and _dense(anchors[-2], anchors[-1], anchor):
             anchors[-1] = anchor
+        elif len(anchors) > 1 and anchor.boot_ns - anchors[-2].boot_ns < self.spacing_ns:
+            anchors[-2:] = [_covered(anchors[-2], *anchors[-2:], anchor), anchor]
         else:
             anchors.append(anchor)
 
     def thin(self, most: int) -> None:
         """Leave out every second anchor until no more than so many are left, two at least."""
-        while len(self.anchors) > most:
+        while (count := len(self.anchors)) > most:
             self.breaks = None
+            mean_ns = (self.anchors[-1].boot_ns - self.anchors[0].boot_ns) // count
+            self.spacing_ns = 2 * max(self.spacing_ns, mean_ns)
             self.anchors = _halved(self.anchors)
 
     def runs(self) -> list[tuple[Anchor, Anchor]]:
         """Give first and last of each run of anchors that agree with their neighbours."""
         if self.breaks is None:
             pairs = enumerate(pairwise(self.anchors), 1)
-            self.breaks = [0, *(at for at, (one, following) in pairs if not one.agrees(following))]
+            self.breaks = [0, *(at for at, (one, following) in pairs if not one.belongs_with(following))]
         ends = [*(at - 1 for at in self.breaks[1:]), len(self.anchors) - 1]
         return [(self.anchors[first], self.anchors[last]) for first, last in zip(self.breaks, ends, strict=True)]
 
@@ -194,7 +204,8 @@ class Timeline:
             yield from (Dispute(boot_id, anchor, anchor) for anchor in boot.anchors if anchor.disputed)
             runs = boot.runs() if boot.anchors else []
             for (_, before), (after, _) in pairwise(runs):
-                yield Dispute(boot_id, before, after)
+                if not before.agrees(after):
+                    yield Dispute(boot_id, before, after)
 
     def _anchor(self, boot: _Boot, anchor: Anchor) -> None:
         self._kept -= len(boot.anchors)
@@ -281,9 +292,15 @@ def _halved(anchors: list[Anchor]) -> list[Anchor]:
     for at, anchor in enumerate(anchors[1:-1], 1):
         if at % 2 == 0:
             kept.append(anchor)
-        elif anchor.disputed or not _told(anchors[at - 1], anchor, anchors[at + 1]):
-            kept[-1] = _absorbing(kept[-1], anchor)
+        else:
+            kept[-1] = _covered(kept[-1], *anchors[at - 1 : at + 2])
     return [*kept, anchors[-1]]
+
+
+def _covered(kept: Anchor, before: Anchor, left_out: Anchor, after: Anchor) -> Anchor:
+    """Give what must be kept instead of the middle one of three: the same, if these two tell what it told."""
+    told = not left_out.disputed and _told(before, left_out, after)
+    return kept if told else _absorbing(kept, left_out)
 
 
 def _absorbing(anchor: Anchor, other: Anchor) -> Anchor:
