@@ -113,7 +113,7 @@ class _Boot:
         elif len(anchors) > 1 and _dense(anchors[-2], anchors[-1], anchor):
             anchors[-1] = anchor
         elif len(anchors) > 1 and anchor.boot_ns - anchors[-2].boot_ns < self.spacing_ns:
-            anchors[-2:] = [_covered(anchors[-2], *anchors[-2:], anchor), anchor]
+            anchors[-2:] = [_covered(anchors[-2], anchors[-2], anchors[-1], anchor), anchor]
         else:
             anchors.append(anchor)
 
