@@ -38,7 +38,7 @@ links:
 """
 AGENT = (
     "import sys; from agent import clock_sources as c; c.kernel = lambda: c.UNKNOWN; c.timesyncd = lambda *_: None; "
-    "c.ntp = lambda _: None; import agent.timekeeper as t; t.LOOK_S = 0.5; "
+    "c.ntp = lambda _: None; import agent.timekeeper as t; t.LOOK_S = 0.5; t.ASK_NS = 10**9; "
     "from agent.service import main; sys.exit(main(sys.argv[1:]))"
 )
 CHRONYC = '#!/bin/sh\necho "A29FC87B,192.0.2.1,3,$(date +%s).0,0.0,0.0,0.0,0.0,0.0,0.0,0.02,0.001,64,{leap}"\n'
@@ -96,6 +96,13 @@ class Station:
         """Wait until so many more blocks are sealed."""
         enough, deadline = self.sealed() + blocks, time.monotonic() + 60
         while self.sealed() < enough:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def seal_until_synchronised(self) -> None:
+        """Wait until a header has said that the clock is synchronised."""
+        deadline = time.monotonic() + 60
+        while ask(socket_path(self.buffer), "status")["clock"].get("quality") != "synchronised":
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
@@ -200,7 +207,9 @@ def test_a_step_while_measuring_seals_first_and_nothing_is_early_or_late(tmp_pat
     station.stop(process)
     chain = Chain.of(station)
     assert_on_time(chain)
-    ((at, event),) = [entry for entry in chain.events if entry[1].type == "clock-stepped"]
+    ((place, event),) = [entry for entry in chain.events if entry[1].type == "clock-stepped"]
+    sealed_ns = chain.headers[place].boot_ns
+    at = max(place for place, header in enumerate(chain.headers) if header.boot_ns == sealed_ns)
     assert abs(dict(event.data)["by_ns"] / SECOND - by_s) < 2
     shown = [header.wall_ns / SECOND - time.time() for header in chain.headers]
     assert all(abs(offset) < 300 for offset in shown[: at + 1])
@@ -214,11 +223,13 @@ def test_three_boots_without_synchronisation_are_placed_by_the_fourth(tmp_path):
     for by_s in (-int(time.time()) + 600, years(10), -years(1)):
         station.run(by_s, seconds=1.0)
     began_ns = time.time_ns()
-    station.run(0, leap="Normal", seconds=3.0)
+    process = station.start(0, leap="Normal")
+    station.seal_until_synchronised()
+    station.stop(process)
     ended_ns = time.time_ns()
     chain = Chain.of(station)
     assert_on_time(chain)
-    assert chain.kinds().count("clock-synchronised") == 1
+    assert "clock-synchronised" in chain.kinds()
     assert len({boot for boot, _ in chain.frames}) == 4
     for boot, boot_ns in chain.frames:
         match chain.line.place(boot, boot_ns):
