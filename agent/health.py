@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from agent.link_quality import LinkQuality
 from drivers.api import Figures, Parked, Tally
 
 RING = 256
@@ -155,6 +156,7 @@ class UplinkHealth:
     pending: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     bytes_sent: int = 0
+    quality: LinkQuality = field(default_factory=LinkQuality)
     error: Trouble | None = None
     """Why there is no connection."""
     refusal: Trouble | None = None
