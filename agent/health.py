@@ -236,6 +236,8 @@ class Health:
     streams: dict[str, StreamHealth] = field(default_factory=dict)
     clock: Document = field(default_factory=dict)
     buffer_error: Trouble | None = None
+    key_error: Trouble | None = None
+    """Why the platform cannot know the key."""
 
     def document(self, now_ns: int, uplink: str | None = None) -> Document:
         """Render the state as JSON: of the whole station, or of what concerns one uplink's streams."""
@@ -245,6 +247,7 @@ class Health:
             "gateway": self.gateway,
             "version": self.version,
             "key": self.key_id,
+            "key_error": trouble_document(self.key_error),
             "config": self.config_digest,
             "uptime_s": round((now_ns - self.started_ns) / 1e9, 3),
             "boot_ns": now_ns,

@@ -198,6 +198,10 @@ class Recorder:
         self._settled[uplink, stream].add(position)
         self._unwritten.add((uplink, stream))
 
+    async def rotate_key(self) -> None:
+        """Put a new device key in force. Raises what the keeper raises."""
+        self._committed(await self._owner.call(self._keeper.rotate))
+
     # -- sealing ---------------------------------------------------------------------------------------------------
 
     async def open(self, uplinks: Iterable[str]) -> None:
