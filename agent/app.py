@@ -70,9 +70,10 @@ class App:
         identity = Identity(self._config.gateway.id, self._custody.signer, version(), hardware_hash(), self._digest)
         max_block = self._config.buffer.max_block
         site = Site(self._buffer_path, identity, believed(path), catalogues, max_block, self._custody)
+        owner = Owner("buffer")
         self._recorder = Recorder(
             Keeper(site, clock.moment, _event_id),
-            Owner("buffer"),
+            owner,
             clock,
             self._health,
             streams=catalogues,
@@ -81,7 +82,7 @@ class App:
         )
         floor = TimeFloor(self._buffer_path.with_name("clock.floor"), clock.boot_ns())
         self._timekeeper = Timekeeper(clock, self._recorder, floor)
-        self._orders = KeyOrders(self._custody, self._recorder, self._health)
+        self._orders = KeyOrders(self._custody, self._recorder, owner, self._health)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises what the store raises when it cannot be opened."""

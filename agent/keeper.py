@@ -14,7 +14,6 @@ Only `agent.recorder` enters, through the owner's thread.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import NamedTuple
 
 from agent.health import Document, StreamHealth
 from agent.log import Log
+from buffer.accounts import events_of
 from buffer.block import Block
 from buffer.custody import Custody
 from buffer.errors import BlockInvalid, BufferLocked, BufferUnreadable, CommitFailed, KeyFixed
@@ -31,7 +31,6 @@ from buffer.keys import Signer
 from buffer.layout import decode_catalogue, decode_layout, encode_catalogue, encode_layout, layout_id
 from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
 from buffer.store import Counts, Store
-from buffer.trust import events_of
 
 _log = Log("keeper")
 
@@ -309,9 +308,8 @@ def _brings(store: Store, stream: str, kid: bytes) -> bool:
     """Say whether a stream's last block is signed by a key, or is the one that says it follows."""
     last = store.last_position(stream)
     for _, block, header in store.read(stream, last, last).blocks:
-        with suppress(BlockInvalid):
-            events = events_of(header, block)
-            return header.kid == kid or any(one.type == "key-rotated" and ("key", kid) in one.data for one in events)
+        events = events_of(block, header)
+        return header.kid == kid or any(one.type == "key-rotated" and ("key", kid) in one.data for one in events)
     return False
 
 

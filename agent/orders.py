@@ -15,6 +15,7 @@ from agent import failures
 from agent.control import Orders
 from agent.health import Document, Health
 from agent.log import Log
+from agent.owner import Owner
 from agent.recorder import Recorder
 from buffer.custody import Custody
 from buffer.errors import BufferFault
@@ -30,6 +31,7 @@ class KeyOrders:
 
     custody: Custody
     recorder: Recorder
+    owner: Owner
     health: Health
 
     def table(self) -> Orders:
@@ -48,13 +50,14 @@ class KeyOrders:
         return {"key": self.health.key_id}
 
     async def _enrol(self) -> Document:
-        self.custody.enrol()
+        await self.owner.call(self.custody.enrol)
         self.recorder.event("key-enrolled", key=self.custody.signer.kid, urgent=True)
         self.note()
         return {"key": self.health.key_id}
 
     async def _request(self) -> Document:
-        return {"request": self.custody.signer.certificate_request(self.health.gateway).decode()}
+        request = await self.owner.call(lambda: self.custody.signer.certificate_request(self.health.gateway))
+        return {"request": request.decode()}
 
 
 def _answering(order: Callable[[], Awaitable[Document]]) -> Callable[[], Awaitable[Document]]:

@@ -12,14 +12,17 @@ What is always true here:
 - `PATH.enrolled` names the key the platform knows: the first one, and then whichever `enrol` was called for. The
   device's key is enrolled while statements lead from that one to it; else an alarm stands. No mark is set when a key is
   lost, so none can be missed.
+- Each change of these files is made under a lock of their folder: a second process meets them before or after it.
 - What a platform needs to follow the rotations are the statements since the enrolled key: at most `MAX_STATEMENTS`, and
   a rotation beyond that is refused until the present key is enrolled.
 
 The composition root enters, and the tools that show or change the key.
 """
 
-from collections.abc import Iterable
-from contextlib import suppress
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,8 +82,14 @@ def believed(path: Path) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(known))
 
 
+def enrol(path: Path, public_key: bytes) -> None:
+    """Note that the platform has been told a key. Raises BufferUnreadable."""
+    with _alone(path):
+        _enrol(path, public_key)
+
+
 class Custody:
-    """The device's key and its files. One process has it: the one that owns the buffer."""
+    """The device's key and its files, for the process that owns the buffer."""
 
     def __init__(
         self, path: Path, signer: DeviceKey, fate: Fate, pending: DeviceKey | None = None, *, fixed: bool = False
@@ -91,7 +100,7 @@ class Custody:
         self._fixed = fixed
         self._pending = pending
         if not _enrolled(path).exists() and known_public(path) == (signer.public_key,):
-            self.enrol()  # the first key of a device is noted at commissioning
+            _enrol(path, signer.public_key)  # the first key of a device is noted at commissioning
 
     @classmethod
     def open(cls, path: Path, credential: Path | None = None) -> "Custody":
@@ -100,12 +109,10 @@ class Custody:
         `credential` is where systemd puts one; it is used where it is there. Raises KeyRefused or CredentialRefused,
         and BufferUnreadable where the folder cannot be used.
         """
-        try:
+        with _alone(path):
             if credential is not None and credential.exists():
                 return cls._open_credential(path, credential)
             return cls._open_file(path)
-        except OSError as error:
-            raise BufferUnreadable(path=str(path), reason=error.strerror) from error
 
     @classmethod
     def _open_file(cls, path: Path) -> "Custody":
@@ -152,10 +159,7 @@ class Custody:
 
     def enrol(self) -> None:
         """Note that the platform has been told the present key. Raises BufferUnreadable."""
-        try:
-            replace_file(_enrolled(self.path), f"{self.signer.kid.hex()}\n".encode(), 0o644)
-        except OSError as error:
-            raise BufferUnreadable(path=str(self.path), reason=error.strerror) from error
+        enrol(self.path, self.signer.public_key)
 
     def begin(self, gateway: str) -> Encoded:
         """Make the next key, durable, and give the statement to be committed; then `switch` or `undo`.
@@ -169,10 +173,8 @@ class Custody:
             raise EnrolFirst(most=MAX_STATEMENTS)
         if _next(self.path).exists():
             raise BufferUnreadable(path=str(_next(self.path)), reason="an earlier rotation could not be ended")
-        try:
+        with _alone(self.path):
             self._pending = new_key(_next(self.path))
-        except OSError as error:
-            raise BufferUnreadable(path=str(self.path), reason=error.strerror) from error
         return self._statement(gateway, self._pending)
 
     def switch(self, gateway: str) -> None:
@@ -185,20 +187,16 @@ class Custody:
         assert pending is not None
         old = self.signer
         self.signer = pending
-        try:
+        with _alone(self.path):
             self._note(sign_statement(gateway, old, pending, self._counter(old)), pending)
             take_place(_next(self.path), self.path)
             with_public(pending, self.path)
-        except OSError as error:
-            raise BufferUnreadable(path=str(self.path), reason=error.strerror) from error
 
     def undo(self) -> None:
         """Forget the next key: its statement was not committed. Raises BufferUnreadable."""
         self._pending = None
-        try:
+        with _alone(self.path):
             remove(_next(self.path))
-        except OSError as error:
-            raise BufferUnreadable(path=str(self.path), reason=error.strerror) from error
 
     def _since(self) -> tuple[Encoded, ...] | None:
         return _since_enrolled(self.signer.public_key, _read_statements(self.path), _read_enrolled(self.path))
@@ -215,6 +213,24 @@ class Custody:
         if not _noted(self.path, pending):
             kept = [known for known, _ in _read_statements(self.path)]
             replace_file(_statements(self.path), dumps([list(one) for one in (*kept, encoded)]), 0o644)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes from the files beside a key for a moment. Raises BufferUnreadable for an OSError."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise BufferUnreadable(path=str(path), reason=error.strerror) from error
+
+
+def _enrol(path: Path, public_key: bytes) -> None:
+    replace_file(_enrolled(path), f"{thumbprint(public_key).hex()}\n".encode(), 0o644)
 
 
 def _since_enrolled(

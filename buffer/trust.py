@@ -11,15 +11,14 @@ What is always true here:
 - A key has one successor, the first that was learnt. A second one, and what is no statement, is `key-statement`.
 - Memory grows with the gaps in what each key has signed, not with the blocks.
 
-The verifier enters, and whoever must know what a block says of keys.
+The verifier enters.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from buffer.block import KIND_DATA, Block, Header, payload_bytes, trust
-from buffer.columnar import decode_payload
+from buffer.block import KIND_DEFINITIONS, KIND_EVENTS, Header, trust
 from buffer.errors import BlockInvalid
 from buffer.frame import Event
 from buffer.intervals import Intervals
@@ -41,7 +40,7 @@ class KeyRing:
     def __init__(self, trusted: Iterable[bytes]) -> None:
         self._keys = trust(tuple(trusted))
         self._successors: dict[bytes, bytes] = {}
-        self._signed: dict[tuple[str, str, bytes], Intervals] = {}
+        self._signed: dict[tuple[str, str, bytes, bytes], Intervals] = {}
         self._retired: dict[tuple[str, bytes], int] = {}
         self._refused: dict[KeyFault, None] = {}
 
@@ -52,13 +51,13 @@ class KeyRing:
 
     def note(self, header: Header) -> None:
         """Note who signed a proven block."""
-        self._signed.setdefault((header.gateway, header.stream, header.kid), Intervals()).add(header.seq)
+        branch = header.epoch if header.volatile else b""
+        signed = self._signed.setdefault((header.gateway, header.stream, header.kid, branch), Intervals())
+        signed.add(header.seq)
 
-    def learn(self, header: Header, block: Block) -> None:
-        """Learn from a proven block whose payload is the signed one. One that cannot be read teaches nothing."""
-        try:
-            events = events_of(header, block)
-        except BlockInvalid:
+    def learn(self, header: Header, events: Iterable[Event]) -> None:
+        """Learn from the events of a proven block whose payload is the signed one."""
+        if header.kind not in (KIND_DEFINITIONS, KIND_EVENTS):
             return
         for encoded in statements_of(events):
             try:
@@ -66,21 +65,24 @@ class KeyRing:
             except BlockInvalid:
                 self._refused[KeyFault("key-statement", header.gateway, header.stream, header.seq)] = None
 
-    def faults(self) -> Iterator[KeyFault]:
-        """Give what must not be, of all that was noted and learnt by now."""
+    def faults(self, abandoned: Collection[bytes] = ()) -> Iterator[KeyFault]:
+        """Give what must not be, of all that was noted and learnt by now.
+
+        `abandoned` are the epochs of volatile branches that are not part of a chain: what was in force then is not known.
+        """
         yield from self._refused
-        for gateway, stream, later in self._signed_later():
+        for gateway, stream, later in self._signed_later(abandoned):
             yield from (KeyFault("retired-key", gateway, stream, seq) for seq in later)
 
-    def count_faults(self) -> int:
+    def count_faults(self, abandoned: Collection[bytes] = ()) -> int:
         """Count them."""
-        return len(self._refused) + sum(len(later) for _, _, later in self._signed_later())
+        return len(self._refused) + sum(len(later) for _, _, later in self._signed_later(abandoned))
 
-    def _signed_later(self) -> Iterator[tuple[str, str, range]]:
+    def _signed_later(self, abandoned: Collection[bytes]) -> Iterator[tuple[str, str, range]]:
         """Give the numbers that a key signed in a stream after it had retired there."""
-        for (gateway, stream, kid), signed in self._signed.items():
+        for (gateway, stream, kid, branch), signed in self._signed.items():
             limit = self._retired.get((stream, kid))
-            if limit is not None:
+            if limit is not None and branch not in abandoned:
                 yield from ((gateway, stream, range(max(first, limit + 1), last + 1)) for first, last in signed)
 
     def _follow(self, header: Header, statement: Statement) -> None:
@@ -94,17 +96,15 @@ class KeyRing:
         self._retired[header.stream, old] = min(known, header.seq)
 
 
-def events_of(header: Header, block: Block) -> tuple[Event, ...]:
-    """Give the events of a proven block; blocks of readings have none. Raises BlockInvalid."""
-    return () if header.kind == KIND_DATA else decode_payload(payload_bytes(block, header), ()).events
-
-
 def statements_of(events: Iterable[Event]) -> Iterator[object]:
     """Give what stands where statements should: one in `key-rotated`, an array of them in `start`."""
     for event in events:
-        data = dict(event.data)
         if event.type == "key-rotated":
-            yield data.get("statement")
+            yield _datum(event, "statement", None)
         elif event.type == "start":
-            keys = data.get("keys")
+            keys = _datum(event, "keys", ())
             yield from keys if isinstance(keys, tuple) else (keys,)
+
+
+def _datum(event: Event, name: str, default: object) -> object:
+    return next((value for key, value in event.data if key == name), default)

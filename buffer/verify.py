@@ -18,7 +18,7 @@ The tools enter, and the store at start.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from buffer.accounts import events_of
@@ -113,14 +113,22 @@ class Verifier:
     def report(self) -> Report:
         """Say what is known by now."""
         missing = [Fault("head-missing", digest) for digest, found in self._expected.items() if not found]
-        keys = [Fault(one.reason, None, *one[1:]) for one in islice(self._ring.faults(), MAX_FAULTS)]
-        told = (*self._faults, *keys, *missing)
+        told = (*self._faults, *missing)
         named: Named = {}
         for name, chain in self._chains.items():
             named.setdefault(chain.number, (name, chain.main, chain.branches))
             named[chain.number] = (name, *named[chain.number][1:])
-        findings = Findings(told, self._fault_count + self._ring.count_faults() + len(missing), self._repeats, tuple(self._renamed))
-        return report(named, findings, whole=self._whole)
+        findings = Findings(told, self._fault_count + len(missing), self._repeats, tuple(self._renamed))
+        return self._with_keys(report(named, findings, whole=self._whole))
+
+    def _with_keys(self, found: Report) -> Report:
+        """Add what is wrong with keys to a report."""
+        abandoned = {branch.epoch for branch in found.abandoned}
+        faults = [Fault(one.reason, None, *one[1:]) for one in islice(self._ring.faults(abandoned), MAX_FAULTS)]
+        if not faults:
+            return found
+        count = found.fault_count + self._ring.count_faults(abandoned)
+        return replace(found, verdict="unexplained", faults=(*found.faults, *faults), fault_count=count)
 
     def _chain(self, header: Header) -> _Chain:
         """Give the chain of a block; under a new label it is the one whose last block it names."""
