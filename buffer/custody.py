@@ -251,9 +251,10 @@ def _since_enrolled(
 def _read_statements(path: Path) -> tuple[tuple[Encoded, Statement], ...]:
     """Read what stands beside the key; what is damaged leads nowhere, and the alarm says so."""
     found: list[tuple[Encoded, Statement]] = []
-    with suppress(OSError, BlockInvalid, ValueError):
-        for by_old, by_new in expect(loads(_statements(path).read_bytes(), "statements"), list, "statements"):
-            found.append(((by_old, by_new), read_statement((by_old, by_new))))
+    with suppress(OSError, BlockInvalid):
+        for entry in expect(loads(_statements(path).read_bytes(), "statements"), list, "statements"):
+            statement = read_statement(entry)
+            found.append(((entry[0], entry[1]), statement))
     return tuple(found)
 
 

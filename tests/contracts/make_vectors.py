@@ -279,7 +279,7 @@ def key_chains():
         "rotated, another label": joined(rotated(sign_statement("another", KEY, key(2), 7))),
         "rotated from a key that nobody named": joined(rotated(sign_statement("station-1", stranger, key(2), 1))),
         "the retired key signs again": before + between + after + stolen,
-        "the retired key came first": before + [resigned(after[0], KEY)] + between + after[1:],
+        "the retired key came first": [*before, resigned(after[0], KEY), *between, *after[1:]],
         "the retired key signs a repeat": before + between + after + [resigned(after[1], KEY)],
         "a second successor": before + between + after + again(replace(successor, heads=dict(heads)), other),
         "the same statement again": before + between + after + again(replace(successor, heads=dict(heads)), good),
