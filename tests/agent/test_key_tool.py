@@ -1,6 +1,7 @@
 """`trambien key`, as typed at a terminal: with the running service, without one, and where it cannot be done."""
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from typer.testing import CliRunner, Result
 
 from agent import control
@@ -22,6 +24,8 @@ from buffer.custody import MAX_STATEMENTS, Custody
 from buffer.keys import load_public
 from buffer.store import Reader, Store
 from buffer.verify import Report, Verifier
+
+ROOT = Path(__file__).parents[2]
 
 SITE = """
 gateway: {id: station-1, language: en}
@@ -228,7 +232,9 @@ def test_the_alarm_of_a_lost_key_stands_until_it_is_enrolled(site: Path, data: P
     assert service.status()["key_error"] is None
     assert "does not know" not in trambien("status", "-c", site).output
     service.leave()
-    assert "key-lost" not in Service(site).log.read_text()
+    again = Service(site)
+    again.leave()
+    assert "key-lost" not in again.log.read_text()
     assert proven(data, "device.key.pub").verdict == "complete"
 
 
@@ -243,6 +249,62 @@ def test_a_request_is_made_with_and_without_the_service(service: Service, site: 
     command = ["openssl", "req", "-noout", "-verify", "-subject"]
     judged = subprocess.run(command, input=asked.stdout, capture_output=True, text=True, check=True)
     assert "station-1" in judged.stdout
+
+
+def traces(key: Path) -> list[bytes]:
+    """Give what would give a private key away: its seed as bytes, hex and base64, and lines of its file."""
+    private = load_pem_private_key(key.read_bytes(), None)
+    seed = private.private_bytes_raw()
+    lines = [line for line in key.read_bytes().splitlines() if b"-----" not in line]
+    return [
+        seed,
+        seed.hex().encode(),
+        seed.hex().upper().encode(),
+        base64.b64encode(seed)[:40],
+        repr(seed)[2:-1].encode(),
+        *lines,
+    ]
+
+
+def test_no_private_key_is_told_anywhere(service: Service, site: Path, data: Path) -> None:
+    """Arguments, environment, the verbose log over a rotation and a crash with its dump of all threads, answers."""
+    secrets = traces(data / "device.key")
+    process = Path(f"/proc/{service.process.pid}")
+    said = [trambien("key", command, "-c", site).output.encode() for command in ("show", "rotate", "csr", "enrolled")]
+    secrets += traces(data / "device.key")
+    said += [json.dumps(service.status()).encode(), (process / "cmdline").read_bytes()]
+    said.append((process / "environ").read_bytes())
+    assert re.search(r"Max core file size +[01] +[01] ", (process / "limits").read_text())
+    service.process.send_signal(signal.SIGABRT)
+    service.process.wait(10)
+    said.append(service.log.read_bytes())
+    assert b"Fatal Python error: Aborted" in said[-1]
+    assert len(set(secrets)) >= 10
+    assert not [(secret, text) for secret in secrets for text in said if secret in text]
+    for name in ("device.key.pub", "device.key.statements", "device.key.enrolled", "device.key.old-1.pub", "buffer.db"):
+        assert not [secret for secret in secrets if secret in (data / name).read_bytes()]
+
+
+def test_a_crash_leaves_no_core(tmp_path: Path) -> None:
+    """Where the shell allows one of any size."""
+    code = (
+        "import os, resource; from agent.supervise import forbid_core_dumps;"
+        "hard = resource.getrlimit(resource.RLIMIT_CORE)[1]; resource.setrlimit(resource.RLIMIT_CORE, (hard, hard));"
+        "forbid_core_dumps(); os.abort()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    _, status = os.waitpid(child.pid, 0)
+    child.returncode = status
+    assert os.WIFSIGNALED(status)
+    assert not os.WCOREDUMP(status)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_unit_leaves_no_core_and_says_how_to_give_a_key() -> None:
+    """As the process does for itself."""
+    unit = (ROOT / "systemd" / "trambien.service").read_text()
+    assert "\nLimitCORE=1\n" in unit
+    assert "LoadCredential=device.key:" in unit
 
 
 def credentials(tmp_path: Path) -> Path:
