@@ -68,7 +68,7 @@ class KeyRing:
     def faults(self, abandoned: Collection[bytes] = ()) -> Iterator[KeyFault]:
         """Give what must not be, of all that was noted and learnt by now.
 
-        `abandoned` are the epochs of volatile branches that are not part of a chain: what was in force then is not known.
+        `abandoned` are the epochs of volatile branches that are part of no chain: their key was in force back then.
         """
         yield from self._refused
         for gateway, stream, later in self._signed_later(abandoned):

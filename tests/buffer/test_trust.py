@@ -1,14 +1,12 @@
 """The key ring: which keys are believed when, and what a retired one signed is named."""
 
-import pytest
-from chains import SECOND, Station, batch, event, key, resigned
+from chains import SECOND, Station, key, resigned
 
-from buffer.block import Block
-from buffer.errors import BlockInvalid
+from buffer.accounts import events_of
 from buffer.frame import Event
 from buffer.rotation import sign_statement
 from buffer.seal import Batch
-from buffer.trust import KeyRing, events_of, statements_of
+from buffer.trust import KeyRing, statements_of
 from buffer.verify import MAX_FAULTS, Verifier
 
 
@@ -101,8 +99,8 @@ def test_many_faults_are_counted_and_not_all_described():
     headers = [verifier.feed(block.envelope, block.payload) for block in blocks]
     for header, block in zip(headers, blocks, strict=True):
         ring.note(header)
-        ring.learn(header, block)
-    verifier._ring._signed["station-1", "main", key(1).kid].add_range(10, 10 + 2 * MAX_FAULTS)
+        ring.learn(header, events_of(block, header))
+    verifier._ring._signed["station-1", "main", key(1).kid, b""].add_range(10, 10 + 2 * MAX_FAULTS)
     report = verifier.report()
     assert report.count("retired-key") == MAX_FAULTS
     assert report.fault_count == 2 * MAX_FAULTS + 1
@@ -138,17 +136,27 @@ def test_statements_are_read_where_they_may_stand():
     assert list(statements_of(events)) == [(b"a", b"b"), (b"c", b"d"), (b"e", b"f"), b"g", None]
 
 
-def test_readings_are_not_looked_into():
-    """Only blocks of definitions and events have events; one that cannot be read teaches nothing."""
+def test_an_unknown_kind_teaches_nothing():
+    """It is hashed and counted, and need not be understood."""
+    blocks, station = rotations(1)
+    unknown = resigned(blocks[2], key(1), kind=9)
+    report = verified([*blocks[:2], unknown, *station.blocks(1)], key(1))
+    assert report.count("foreign-key") == 1
+
+
+def test_an_abandoned_branch_of_the_retired_key_is_no_fault():
+    """It was sealed in memory and sent before the power went; what came after the rotation is another matter."""
     station = Station()
-    told = Batch(events=[event()])
-    blocks = [*station.seal(told).blocks, *station.seal(batch(5)).blocks]
-    verifier = Verifier([key(1).public_key])
-    headers = [verifier.feed(block.envelope, block.payload) for block in blocks]
-    assert [len(events_of(*pair)) for pair in zip(headers, blocks, strict=True)] == [1, 1, 0]
-    ring = KeyRing([key(1).public_key])
-    broken = Block(blocks[1].envelope, None)
-    with pytest.raises(BlockInvalid):
-        events_of(headers[1], broken)
-    ring.learn(headers[1], broken)
-    assert list(ring.faults()) == []
+    blocks = station.blocks(2)
+    branch = Station(epoch=b"V" * 8, heads=dict(station.heads))
+    lost = [resigned(block, key(1), flags=1) for block in branch.blocks(1)]
+    for _ in range(3):
+        again = resigned(lost[-1], key(1), seq=len(lost) + 3, prev=lost[-1].digest)
+        lost.append(again)
+    blocks += station.seal(rotation(key(1), key(2))).blocks
+    station.signer = key(2)
+    report = verified([*blocks, *station.blocks(4), *lost], key(1))
+    assert len(report.abandoned) == 1
+    assert report.count("retired-key") == 0
+    joined = [resigned(station.blocks(1)[0], key(1), flags=1, epoch=b"W" * 8)]
+    assert reasons(verified([*blocks, *joined], key(1)))[-1][0] == "retired-key"
