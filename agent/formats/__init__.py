@@ -1,16 +1,36 @@
-"""What an uplink makes of a block: one file a payload format.
+"""What an uplink makes of a block: one file a payload format; `agent/formats/api.py` is the page for their authors.
 
-A format is a function from a committed block to the publishes made from it; the block is acknowledged when every one
-of them has succeeded (B4). To add one: write its file, enter it in `FORMATS`, and give it golden vectors.
+What is always true here: a format is imported when a configuration names it and not before, like a driver.
 """
 
-from collections.abc import Callable
+from importlib import import_module
 
-from agent.broker import Message
-from agent.formats import block
-from agent.keeper import Kept
+from agent.formats.api import Format, Placer, Station
+from agent.formats.opening import Points
+from agent.formats.teller import Encoding, Reencoded, Signed
+from config.model import Uplink
 
-Format = Callable[[str, Kept], tuple[Message, ...]]
-"""Takes the gateway's topic root and a block."""
+BLOCK = "block"
 
-FORMATS: dict[str, Format] = {"block": block.messages}
+FORMATS: dict[str, str] = {
+    "json": "agent.formats.signed_json",
+    "thingsboard": "agent.formats.thingsboard",
+    "template": "agent.formats.template",
+}
+"""Where each format's `make(station, uplink)` is. `block` is none of them: it is what the others are made from."""
+
+
+def make(station: Station, uplink: Uplink) -> Format | None:
+    """Make the format that an uplink names, None for `block`. Raises FormatMisconfigured."""
+    if uplink.format == BLOCK:
+        return None
+    made: Format = import_module(FORMATS[uplink.format]).make(station, uplink)
+    return made
+
+
+def encoding(station: Station, uplink: Uplink, placer: Placer) -> Encoding:
+    """Give an uplink's way of telling blocks. Raises FormatMisconfigured."""
+    made = make(station, uplink)
+    if made is None:
+        return Signed(station.root)
+    return Reencoded(made, Points(uplink.points), placer)
