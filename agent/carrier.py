@@ -181,7 +181,8 @@ class Carrier:
         parcel.post(message.topic, answer)
 
     async def _room(self) -> None:
-        """Wait until the window has room for one more publish."""
+        """Wait until the window has room for one more publish; let others have their turn in any case."""
+        await asyncio.sleep(0)
         while self._in_flight >= self._window:
             self._moved.clear()
             await self._moved.wait()

@@ -3,11 +3,13 @@
 What is always true here: a format is imported when a configuration names it and not before, like a driver.
 """
 
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 
-from agent.formats.api import Format, Placer, Station
-from agent.formats.opening import Points
+from agent.formats.api import Format, FormatMisconfigured, Placer, Station
+from agent.formats.opening import EVERY, Points, cut_layout
 from agent.formats.teller import Encoding, Reencoded, Signed
+from buffer.frame import Layout
 from config.model import Uplink
 
 BLOCK = "block"
@@ -34,3 +36,29 @@ def encoding(station: Station, uplink: Uplink, placer: Placer) -> Encoding:
     if made is None:
         return Signed(station.root)
     return Reencoded(made, Points(uplink.points), placer)
+
+
+def judge(station: Station, uplink: Uplink, layouts: Sequence[tuple[str, Layout]]) -> Iterator[FormatMisconfigured]:
+    """Find what is wrong with an uplink's format, given the streams it carries and the layouts in them."""
+    known = {f"{layout.device}/{column.name}" for _, layout in layouts for column in layout.columns}
+    wide = {f"{layout.device}/{EVERY}" for _, layout in layouts}
+    for index, point in enumerate(uplink.points or ()):
+        if point not in known | wide:
+            yield FormatMisconfigured("format.unknown-point", ("points", index), point=point, known=_some(known))
+    try:
+        made = make(station, uplink)
+        for stream, layout in layouts if made is not None else ():
+            cut = cut_layout(layout, Points(uplink.points))
+            if made is not None and cut.columns:
+                made.try_on(cut, stream)
+    except FormatMisconfigured as error:
+        yield error
+
+
+def _some(known: set[str]) -> str:
+    """List what there is, as far as a person reads."""
+    listed = sorted(known)
+    return ", ".join(listed[:_LISTED]) + (", ..." if len(listed) > _LISTED else "")
+
+
+_LISTED = 12

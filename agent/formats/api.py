@@ -92,7 +92,8 @@ class Station:
     gateway: str
     root: str
     timezone: str
-    signer: Signer
+    signer: Signer | None
+    """None where a configuration is checked and nothing will be said."""
     profiles: Mapping[str, str | None] = field(default_factory=dict)
     """The profile of each device, where it has one."""
 
@@ -160,6 +161,10 @@ class Format(Protocol):
     @property
     def house(self) -> bool:
         """Whether the station's own topics, `online` and `state`, belong on this platform."""
+        ...
+
+    def try_on(self, layout: Layout, stream: str) -> None:
+        """Judge, before anything runs, whether frames of a layout can be told. Raises FormatMisconfigured."""
         ...
 
     def converse(self) -> Conversation:

@@ -43,6 +43,11 @@ class Points:
         return [f"{layout.device}/{column.name}" in self._listed for column in layout.columns]
 
 
+def cut_layout(layout: Layout, points: Points) -> Layout:
+    """Give a layout with the points that are given; it may have none."""
+    return replace(layout, columns=tuple(compress(layout.columns, points.mask(layout))))
+
+
 class Opener:
     """Opens the blocks of one uplink."""
 
