@@ -4,7 +4,7 @@ A format says how a platform is told of a block. To add one:
 
 1. write its file here: a class with the members of `Format`, and a `make(station, options)` that builds it;
 2. enter it in `FORMATS` of `agent/formats/__init__.py`, and its name in `Uplink.format` of `config/model.py`;
-3. give it golden vectors in tests/agent/formats: the shared block of `golden.py` in, exact bytes out.
+3. give it golden vectors in tests/agent/formats: the block of tests/golden.py in, exact bytes out.
 
 What is always true here:
 

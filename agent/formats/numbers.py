@@ -4,7 +4,7 @@ What is always true here:
 
 - A value is `raw * scale + offset`, computed in decimal without any rounding, from the exact text of the layout.
 - The raw value of a float is the shortest decimal that names it among the floats of its width: 0.1 for the float32 that
-  is nearest to 0.1. So it can be read, and rounding the result back to the width gives the very bits.
+  is nearest to 0.1. So it can be read, and rounding it to the width gives the very bits. A whole number is itself.
 - What is no finite number (NaN, infinities) is text, never a number; bytes are hexadecimal text.
 - JSON is written without spaces, in the order given, in UTF-8, and numbers have the digits they have.
 
@@ -29,12 +29,15 @@ _PLAIN_DIGITS = 40
 """Numbers of more digits than this, or smaller, are written with an exponent."""
 _FLOATS = {"float16": ("<e", 5), "float32": ("<f", 9)}
 
+_WHOLE = 1e16
+"""Below this `repr` gives a whole number with all its digits."""
+
 Scaling = Callable[[Value], Number]
 
 
 def raw_decimal(raw: float, kind: str) -> Decimal:
-    """Give the shortest decimal that names a finite float among those of its width."""
-    if kind not in _FLOATS:
+    """Give the shortest decimal that names a finite float among those of its width; a whole number is itself."""
+    if kind not in _FLOATS or (raw.is_integer() and abs(raw) < _WHOLE):
         return Decimal(repr(raw))
     form, most = _FLOATS[kind]
     bits = struct.pack(form, raw)
@@ -45,7 +48,7 @@ def raw_decimal(raw: float, kind: str) -> Decimal:
                 return Decimal(text)
         except OverflowError:  # rounded up beyond the largest of the width
             continue
-    return Decimal(raw)
+    return Decimal(repr(raw))
 
 
 def scaling(column: Column) -> Scaling:

@@ -207,11 +207,11 @@ def _exact(value: object) -> object:
 
 def _fixed(value: object, decimals: int = 2) -> object:
     """Round a number to so many decimals, half to even; what is no number stays what it is."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return value
     if not 0 <= decimals <= MOST_DECIMALS:
         raise ValueError(f"at most {MOST_DECIMALS} decimals")
-    return Decimal(value).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_EVEN)
+    return Decimal(str(value)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_EVEN)
 
 
 def _said(error: BaseException) -> str:
