@@ -119,7 +119,7 @@ def test_absent_values_pass_through_the_filters() -> None:
     assert (
         rendered("{{ none | iso }} {{ none | fixed(1) }} {{ none | exact }} {{ none | json }}") == "null null null null"
     )
-    assert rendered("{{ 'x' | fixed }} {{ 2 | fixed }} {{ 1.25 | fixed(1) }} {{ true | fixed }}") == "x 2.00 1.25 true"
+    assert rendered("{{ 'x' | fixed }} {{ 2 | fixed }} {{ 1.25 | fixed(1) }} {{ true | fixed }}") == "x 2.00 1.2 true"
 
 
 def test_the_list_of_filters_is_the_whole_list() -> None:

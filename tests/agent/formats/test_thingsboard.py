@@ -14,19 +14,10 @@ from agent.formats.api import CannotTell, Opened
 from agent.formats.thingsboard import Row, chunks
 from config.model import Uplink
 
-ROWS = st.lists(
-    st.builds(
-        Row,
-        st.sampled_from(["station-1/a", "station-1/thiết bị"]),
-        st.integers(0, 2**45),
-        st.dictionaries(
-            st.text(min_size=1, max_size=20),
-            st.integers().map(str) | st.text(max_size=200).map(json.dumps),
-            min_size=1,
-            max_size=12,
-        ),
-    )
-)
+TEXTS = st.integers().map(str) | st.text(max_size=200).map(json.dumps)
+VALUES = st.dictionaries(st.text(min_size=1, max_size=20), TEXTS, min_size=1, max_size=12)
+DEVICES = st.sampled_from(["station-1/a", "station-1/thiết bị"])
+ROWS = st.lists(st.builds(Row, DEVICES, st.integers(0, 2**45), VALUES))
 
 
 @given(ROWS, st.integers(700, 4000))
