@@ -16,13 +16,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from agent import control, supervise
+from agent import control, formats, supervise
 from agent.broker import Endpoint, split_url
 from agent.carrier import Carriage
 from agent.clock import SystemClock
 from agent.errors import DirectoryRefused
-from agent.formats import encoding
-from agent.formats.api import Station
 from agent.formats.placing import HeaderPlacer
 from agent.health import DeviceHealth, Health, LinkHealth, UplinkHealth
 from agent.identity import hardware_hash, version
@@ -79,7 +77,6 @@ class App:
         floor = TimeFloor(self._buffer_path.with_name("clock.floor"), clock.boot_ns())
         self._timekeeper = Timekeeper(clock, self._recorder, floor)
         self._placer = HeaderPlacer(clock.boot_id)
-        self._recorder.listeners.append(self._placer.committed)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises what the store raises when it cannot be opened."""
@@ -94,6 +91,8 @@ class App:
             others = [house.create_task(uplink.run(), name="uplink") for uplink in uplinks]
             others.append(house.create_task(self._timekeeper.run(), name="timekeeper"))
             others.append(house.create_task(self._placer.read_all(self._recorder, self._health.streams), name="placer"))
+            if any(uplink.format != formats.BLOCK for uplink in self._config.uplinks.values()):
+                others.append(house.create_task(self._placer.run(self._recorder, self._health.streams), name="placer"))
             others.append(house.create_task(self._serve_control(), name="control"))
             others.append(house.create_task(supervise.feed_watchdog(lambda: self._recorder.turns), name="watchdog"))
             pollers = [self._poller(driver) for driver in self._drivers]
@@ -135,11 +134,9 @@ class App:
 
     def _uplink(self, name: str, settings: UplinkSettings) -> Uplink:
         streams = settings.streams or tuple(self._health.streams)
-        gateway = self._config.gateway
-        profiles = {device: one.profile for link in self._config.links.values() for device, one in link.devices.items()}
-        station = Station(gateway.id, f"{settings.prefix}/{gateway.id}", gateway.timezone, self._key, profiles)
-        carriage = Carriage(name, station.root, streams, encoding(station, settings, self._placer))
-        health = self._health.uplinks[name] = UplinkHealth(streams)
+        station = formats.station(self._config, settings, self._key)
+        carriage = Carriage(name, station.root, streams, formats.encoding(station, settings, self._placer))
+        health = self._health.uplinks[name] = UplinkHealth(streams, restricted=settings.points is not None)
         return Uplink(
             carriage,
             self._endpoint(name, settings),

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from agent import formats
-from agent.formats.api import Station
 from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
 from config.load import Loaded, load
 from config.model import Link, Serial
@@ -61,10 +60,9 @@ def read(path: Path, clock: Clock, credentials: Path | None = None) -> Settings:
 
 def _format_faults(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:
     """Find what each uplink's format cannot do with what the drivers give."""
-    gateway = loaded.config.gateway
     given = [(group.stream, group.layout) for driver in drivers.values() for group in driver.groups]
     for name, uplink in loaded.config.uplinks.items():
-        station = Station(gateway.id, f"{uplink.prefix}/{gateway.id}", gateway.timezone, None)
+        station = formats.station(loaded.config, uplink, None)
         carried = [(stream, layout) for stream, layout in given if stream in (uplink.streams or (stream,))]
         for error in formats.judge(station, uplink, carried):
             where: KeyPath = ("uplinks", name, *error.path)

@@ -10,7 +10,8 @@ from agent.formats.api import Format, FormatMisconfigured, Placer, Station
 from agent.formats.opening import EVERY, Points, cut_layout
 from agent.formats.teller import Encoding, Reencoded, Signed
 from buffer.frame import Layout
-from config.model import Uplink
+from buffer.keys import Signer
+from config.model import Config, Uplink
 
 BLOCK = "block"
 
@@ -20,6 +21,13 @@ FORMATS: dict[str, str] = {
     "template": "agent.formats.template",
 }
 """Where each format's `make(station, uplink)` is. `block` is none of them: it is what the others are made from."""
+
+
+def station(config: Config, uplink: Uplink, signer: Signer | None) -> Station:
+    """Give what a format of an uplink may know of the house; without a signer where a file is only checked."""
+    gateway = config.gateway
+    profiles = {device: facts.profile for link in config.links.values() for device, facts in link.devices.items()}
+    return Station(gateway.id, f"{uplink.prefix}/{gateway.id}", gateway.timezone, signer, profiles)
 
 
 def make(station: Station, uplink: Uplink) -> Format | None:

@@ -47,8 +47,9 @@ class HeaderPlacer:
         for one in kept:
             self.learn(read_header(one.block.envelope))
 
-    async def read_all(self, recorder: Recorder, streams: Iterable[str]) -> None:
-        """Take every header that is stored."""
+    async def run(self, recorder: Recorder, streams: Iterable[str]) -> None:
+        """Take every header that is committed from now on, then every one that is stored."""
+        recorder.listeners.insert(0, self.committed)
         for stream in streams:
             await self._read_stream(recorder, stream)
         self._all_read = True

@@ -172,13 +172,27 @@ async def test_a_block_is_acknowledged_only_when_every_publish_of_it_succeeded(
             await until(lambda: health.refusal is not None and health.refusal[0] == "agent.publish-refused", 20)
             assert health.refusal[1]["topic"] == "own/1/3"
             assert not settled(bench, 1)
-            await until(lambda: made.forgotten > 0)
         await platform.broker.kill()
         acl.write_text(allowed + "topic write own/#\n")
         await platform.broker.start()
         async with listening(platform, "own/#") as messages:
             await until(lambda: settled(bench, 1), 20)
             assert {one.topic for one in messages} == {f"own/1/{again}" for again in range(5)}
+
+
+async def test_a_format_forgets_what_it_had_told_when_a_publish_of_it_failed(
+    tmp_path: Path, platform: Platform
+) -> None:
+    """Nobody was subscribed: what introduces a device must be said again."""
+    made = Each(times=3)
+    async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform, made) as health:
+        await bench.sealed(1)
+        await until(lambda: made.forgotten > 1 and health.refusal is not None)
+        assert health.refusal[0] == "agent.no-subscriber"
+        assert not settled(bench, 1)
+        async with listening(platform, "own/#"):
+            await until(lambda: settled(bench, 1))
+            assert health.refusal is None
 
 
 async def test_held_blocks_stay_pending_and_go_once_their_time_is_known(tmp_path: Path, platform: Platform) -> None:

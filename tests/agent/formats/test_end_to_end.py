@@ -124,6 +124,7 @@ async def test_thingsboard_is_told_of_the_device_and_then_its_telemetry(tmp_path
         async with told(bench, platform, Settings(url="mqtts://h", format="thingsboard")) as received:
             pass
     gateway = [one for one in received if one.topic.startswith("v1/gateway/")]
+    assert not [one.topic for one in received if one not in gateway]
     assert [one.topic for one in gateway[:2]] == ["v1/gateway/connect", "v1/gateway/attributes"]
     assert json.loads(gateway[0].payload) == {"device": "station-1/meter", "type": "maker/model"}
     rows = [row for one in gateway[2:] for row in json.loads(one.payload)["station-1/meter"]]
@@ -145,6 +146,7 @@ async def test_template_speaks_a_platforms_own_json(tmp_path: Path, platform: Pl
         async with told(bench, platform, settings) as received:
             pass
     own = [one for one in received if one.topic.startswith("messages/")]
+    assert len(own) == len(received)
     told_values = sorted((one.topic, json.loads(one.payload)["value"]) for one in own)
     serial, power = "messages/meter/serial", "messages/meter/power"
     assert told_values == [(power, 1.5), (serial, 7), (serial, 8)]
@@ -156,7 +158,7 @@ gateway: {{id: station-1}}
 buffer: {{path: data/buffer.db, seal_every: 200ms}}
 uplinks:
   province: {{url: 'mqtts://localhost:{port}', format: json, compress: zstd, points: [tank/level], tls: {tls}}}
-  board: {{url: 'mqtts://localhost:{port}', format: thingsboard, tls: {tls}}}
+  board: {{url: 'mqtts://localhost:{port}', format: thingsboard, prefix: other, tls: {tls}}}
 links:
   waves:
     driver: simulated
@@ -174,17 +176,19 @@ async def test_the_service_speaks_the_formats_its_configuration_names(tmp_path: 
     async with await connect(platform.endpoint("listener")) as session:
         received: list[Message] = []
         session.on_message = received.append
-        await session.subscribe(f"{ROOT}/json/#")
+        await session.subscribe(f"{ROOT}/#")
         command = [sys.executable, "-X", "importtime", "-m", "agent", "run", "-c", str(config)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
-            await until(lambda: len(received) > 8, 20)
+            await until(lambda: len(received) > 10, 20)
         finally:
             process.send_signal(signal.SIGTERM)
             log = (await asyncio.to_thread(process.communicate, timeout=10))[1]
     assert process.returncode == 0, log
     public = load_public(tmp_path / "data" / "device.key.pub")
-    documents = [opened(one, public) for one in received]
+    documents = [opened(one, public) for one in received if "/json/" in one.topic]
+    assert any("/state" in one.topic for one in received)
+    assert not any(b"secret" in one.payload or b"waves" in one.payload for one in received)
     points = [point for document in documents for group in document["groups"] for point in group["points"]]
     assert {point["name"] for point in points} == {"level"}
     imported = {line.rsplit("|", 1)[-1].strip() for line in log.splitlines() if "|" in line}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from chains import SECOND, WALL
 from golden import BOOT, UNSYNCHRONISED, Nowhen, data_block, opener, station, told
-from rig import Bench, until
+from rig import Bench
 
 from agent.formats import make
 from agent.formats.api import Hold, Skip, drift_ns
@@ -104,10 +104,10 @@ async def test_a_boot_is_final_when_it_has_ended_and_all_of_it_was_read(tmp_path
         for number in (1, 2, 3):
             await bench.sealed(number)
         assert not placer.final(BOOT)
-        await placer.read_all(bench.recorder, ("main", "side"))
+        await placer.run(bench.recorder, ("main", "side"))
         assert placer.final(BOOT)
         assert not placer.final(bench.clock.boot_id)
         quality = bench.clock.moment().clock.quality
         placed = placer.place(bench.clock.boot_id, bench.clock.boot_ns())
         assert (placed is not None) == (quality == "synchronised")
-        await until(lambda: bool(bench.committed))
+        assert bench.recorder.listeners[0] == placer.committed
