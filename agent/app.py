@@ -21,7 +21,7 @@ from agent.broker import Endpoint, split_url
 from agent.carrier import Carriage
 from agent.clock import SystemClock
 from agent.errors import DirectoryRefused
-from agent.formats.placing import HeaderPlacer
+from agent.formats.placing import ChainPlacer
 from agent.health import DeviceHealth, Health, LinkHealth, UplinkHealth
 from agent.identity import hardware_hash, version
 from agent.keeper import Identity, Keeper, Site
@@ -76,7 +76,7 @@ class App:
         )
         floor = TimeFloor(self._buffer_path.with_name("clock.floor"), clock.boot_ns())
         self._timekeeper = Timekeeper(clock, self._recorder, floor)
-        self._placer = HeaderPlacer(clock.boot_id)
+        self._placer = ChainPlacer(clock.boot_id)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises what the store raises when it cannot be opened."""
@@ -90,7 +90,6 @@ class App:
             recording = house.create_task(self._recorder.run(), name="recorder")
             others = [house.create_task(uplink.run(), name="uplink") for uplink in uplinks]
             others.append(house.create_task(self._timekeeper.run(), name="timekeeper"))
-            others.append(house.create_task(self._placer.read_all(self._recorder, self._health.streams), name="placer"))
             if any(uplink.format != formats.BLOCK for uplink in self._config.uplinks.values()):
                 others.append(house.create_task(self._placer.run(self._recorder, self._health.streams), name="placer"))
             others.append(house.create_task(self._serve_control(), name="control"))

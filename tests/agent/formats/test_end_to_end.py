@@ -23,7 +23,7 @@ from agent.broker import Message, connect
 from agent.carrier import Carriage
 from agent.formats import encoding
 from agent.formats.api import Station
-from agent.formats.placing import HeaderPlacer
+from agent.formats.placing import ChainPlacer
 from agent.health import UplinkHealth
 from agent.uplink import Uplink
 from buffer.block import ClockQuality
@@ -43,7 +43,7 @@ async def told(bench: Bench, platform: Platform, settings: Settings) -> AsyncIte
     health = bench.health.uplinks["province"] = UplinkHealth(("main",))
     station = Station("station-1", ROOT, "Asia/Ho_Chi_Minh", bench.key, {"meter": "maker/model"})
     uplink = Uplink(
-        Carriage("province", ROOT, ("main",), encoding(station, settings, HeaderPlacer(bench.clock.boot_id))),
+        Carriage("province", ROOT, ("main",), encoding(station, settings, ChainPlacer(bench.clock.boot_id))),
         platform.endpoint("station-1"),
         bench.recorder,
         health,

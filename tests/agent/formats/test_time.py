@@ -1,16 +1,17 @@
 """Formats that need time wait for it, and never guess it (B8)."""
 
-from dataclasses import replace
+import asyncio
+from pathlib import Path
 
 import pytest
 from chains import SECOND, WALL
-from golden import BOOT, UNSYNCHRONISED, Nowhen, data_block, opener, station, told
-from rig import Bench
+from golden import BOOT, SYNCHRONISED, UNSYNCHRONISED, Nowhen, data_block, opener, station, told
+from rig import SIDE_GROUP, Bench, until
 
 from agent.formats import make
-from agent.formats.api import Hold, Skip, drift_ns
-from agent.formats.placing import APART_NS, MOST_BOOTS, HeaderPlacer
-from buffer.block import ClockQuality, Header, read_header
+from agent.formats.api import Hold, Skip
+from agent.formats.placing import ChainPlacer
+from buffer.block import ClockQuality
 from config.model import Uplink
 
 TIMED = {"topic": "a", "payload": "{{ utc_ms }} {{ bound_us }}"}
@@ -60,54 +61,60 @@ def test_a_synchronised_block_is_told_alike_whatever_the_placer_knows_by_now() -
     assert one == other
 
 
-def header(second: int, clock: ClockQuality, boot_id: bytes = BOOT) -> Header:
-    """Give a header sealed so many seconds after boot, with a wall clock one second ahead."""
-    plain = read_header(data_block().block.envelope)
-    return replace(plain, boot_id=boot_id, boot_ns=second * SECOND, wall_ns=WALL + (second + 1) * SECOND, clock=clock)
-
-
-GOOD = ClockQuality("synchronised", 5_000_000, "ntp")
-
-
-def test_a_moment_is_placed_from_a_synchronised_header_with_an_honest_bound() -> None:
-    """The anchor's error and 100 ppm of the distance, forwards and backwards."""
-    placer = HeaderPlacer(BOOT)
-    placer.learn(header(50, ClockQuality("unsynchronised", None, "kernel")))
-    placer.learn(header(60, ClockQuality("holdover", 5, "kernel")))
-    assert placer.place(BOOT, 50 * SECOND) is None
-    placer.learn(header(1000, GOOD))
-    assert placer.place(BOOT, 1010 * SECOND) == (WALL + 1011 * SECOND, 5_000_000 + 1_000_000)
-    assert placer.place(BOOT, 900 * SECOND) == (WALL + 901 * SECOND, 5_000_000 + 10_000_000)
-    assert placer.place(b"C" * 16, 900 * SECOND) is None
-    assert drift_ns(1) == 1
-
-
-def test_the_anchor_that_bounds_best_is_taken_and_memory_is_bounded() -> None:
-    """One a minute, in whatever order they come; the oldest boots go first."""
-    placer = HeaderPlacer(BOOT)
-    for second in (600, 300, 601, 630, 2000):
-        placer.learn(header(second, GOOD))
-    apart_s = APART_NS // SECOND
-    assert [anchor[0] // SECOND for anchor in placer._anchors[BOOT]] == [300, 600, 2000]
-    assert apart_s == 60
-    assert placer.place(BOOT, 590 * SECOND) == (WALL + 591 * SECOND, 5_000_000 + 1_000_000)
-    assert placer.place(BOOT, 310 * SECOND) == (WALL + 311 * SECOND, 5_000_000 + 1_000_000)
-    for number in range(MOST_BOOTS):
-        placer.learn(header(1, GOOD, bytes([number]) * 16))
-    assert placer.place(BOOT, SECOND) is None
-
-
-async def test_a_boot_is_final_when_it_has_ended_and_all_of_it_was_read(tmp_path) -> None:
-    """Before that nobody may say that its time will never be known; the present boot never is."""
-    async with Bench(tmp_path / "buffer.db") as bench:
-        placer = HeaderPlacer(bench.clock.boot_id)
-        for number in (1, 2, 3):
-            await bench.sealed(number)
-        assert not placer.final(BOOT)
+async def test_moments_are_placed_by_what_the_chains_say(tmp_path: Path) -> None:
+    """From what was stored before the start, and from each commit; a boot is final once all of it was read."""
+    path = tmp_path / "buffer.db"
+    async with Bench(path) as bench:
+        clock_says(bench, UNSYNCHRONISED)
+        await bench.sealed(1)
+    async with Bench(path) as bench:
+        clock_says(bench, UNSYNCHRONISED)
+        placer, boot_id = ChainPlacer(b"C" * 16), bench.clock.boot_id
+        await bench.sealed(2)
+        assert not placer.final(boot_id)
         await placer.run(bench.recorder, ("main", "side"))
-        assert placer.final(BOOT)
-        assert not placer.final(bench.clock.boot_id)
-        quality = bench.clock.moment().clock.quality
-        placed = placer.place(bench.clock.boot_id, bench.clock.boot_ns())
-        assert (placed is not None) == (quality == "synchronised")
-        assert bench.recorder.listeners[0] == placer.committed
+        assert placer.final(boot_id)
+        assert not placer.final(b"C" * 16)
+        assert placer.place(boot_id, bench.clock.boot_ns()) is None
+        clock_says(bench, SYNCHRONISED)
+        await bench.sealed(3, group=SIDE_GROUP)
+        moment = bench.clock.moment()
+        placed = placer.place(boot_id, moment.boot_ns - 3600 * SECOND)
+        assert placed is not None
+        utc_ns, bound_ns = placed
+        assert abs(utc_ns - (moment.wall_ns - 3600 * SECOND)) < SECOND
+        assert 360_000_000 <= bound_ns <= 400_000_000
+        assert placer.place(b"D" * 16, 1) is None
+
+
+async def test_a_clock_event_places_a_boot_before_the_next_header_does(tmp_path: Path) -> None:
+    """`clock-synchronised` in the logbook is an anchor."""
+    async with Bench(tmp_path / "buffer.db") as bench:
+        clock_says(bench, UNSYNCHRONISED)
+        placer = ChainPlacer(bench.clock.boot_id)
+        await placer.run(bench.recorder, ("main", "side"))
+        bench.recorder.event("clock-synchronised", source="x", boot_ns=5, wall_ns=WALL + 5, max_error_ns=7, urgent=True)
+        await until(lambda: placer.place(bench.clock.boot_id, 5) is not None)
+        assert placer.place(bench.clock.boot_id, 5) == (WALL + 5, 7)
+
+
+async def test_a_store_that_cannot_be_read_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And until then nothing is final."""
+    monkeypatch.setattr("agent.formats.placing.UNREADABLE_PAUSE_S", 0.1)
+    async with Bench(tmp_path / "buffer.db", seal_every_s=60) as bench:
+        await bench.sealed(1)
+        await bench.owner.call(bench.keeper._store._db.close)
+        placer = ChainPlacer(b"C" * 16)
+        task = asyncio.create_task(placer.run(bench.recorder, ("main", "side")))
+        await asyncio.sleep(0.3)
+        assert not placer.final(b"D" * 16)
+        bench.add(2)
+        bench.recorder._urgent.set()
+        await asyncio.wait_for(task, 20)
+        assert placer.final(b"D" * 16)
+
+
+def clock_says(bench: Bench, quality: ClockQuality) -> None:
+    """Let the station believe this of its wall clock."""
+    true = bench.clock.moment
+    bench.keeper._moment = lambda: true()._replace(clock=quality)
