@@ -41,14 +41,14 @@ def raw_decimal(raw: float, kind: str) -> Decimal:
         return Decimal(repr(raw))
     form, most = _FLOATS[kind]
     bits = struct.pack(form, raw)
-    for digits in range(1, most + 1):
+    for digits in range(1, most):
         text = f"{raw:.{digits}g}"
         try:
             if struct.pack(form, float(text)) == bits:
                 return Decimal(text)
         except OverflowError:  # rounded up beyond the largest of the width
             continue
-    return Decimal(repr(raw))
+    return Decimal(f"{raw:.{most}g}")
 
 
 def scaling(column: Column) -> Scaling:

@@ -59,6 +59,9 @@ def test_what_a_person_expects_to_read() -> None:
     assert dumps(engineering(65504.0, "float16")) == "65504.0"
     assert dumps(engineering(2301, "uint16", Decimal("0.1"))) == "230.1"
     assert dumps(engineering(3, "uint16", Decimal("1E+3"))) == "3000"
+    largest = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
+    assert dumps(engineering(largest, "float32")) == "340282350000000000000000000000000000000"
+    assert dumps(engineering(16777217.0 / 3, "float64")) == "5592405.666666667"
     assert number_text(Decimal("1E-7")) == "0.0000001"
     assert number_text(Decimal("1.5E+300")) == "1.5E+300"
 
