@@ -16,12 +16,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from agent import control, supervise
+from agent import control, formats, supervise
 from agent.broker import Endpoint, split_url
 from agent.carrier import Carriage
 from agent.clock import SystemClock
 from agent.errors import DirectoryRefused
-from agent.formats import FORMATS
+from agent.formats.placing import ChainPlacer
 from agent.health import DeviceHealth, Health, LinkHealth, UplinkHealth
 from agent.identity import hardware_hash, version
 from agent.keeper import Identity, Keeper, Site
@@ -83,6 +83,7 @@ class App:
         floor = TimeFloor(self._buffer_path.with_name("clock.floor"), clock.boot_ns())
         self._timekeeper = Timekeeper(clock, self._recorder, floor)
         self._orders = KeyOrders(self._custody, self._recorder, owner, self._health)
+        self._placer = ChainPlacer(clock.boot_id)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises what the store raises when it cannot be opened."""
@@ -97,6 +98,8 @@ class App:
             recording = house.create_task(self._recorder.run(), name="recorder")
             others = [house.create_task(uplink.run(), name="uplink") for uplink in uplinks]
             others.append(house.create_task(self._timekeeper.run(), name="timekeeper"))
+            if any(uplink.format != formats.BLOCK for uplink in self._config.uplinks.values()):
+                others.append(house.create_task(self._placer.run(self._recorder, self._health.streams), name="placer"))
             others.append(house.create_task(self._serve_control(), name="control"))
             others.append(house.create_task(supervise.feed_watchdog(lambda: self._recorder.turns), name="watchdog"))
             pollers = [self._poller(driver) for driver in self._drivers]
@@ -139,9 +142,9 @@ class App:
 
     def _uplink(self, name: str, settings: UplinkSettings) -> Uplink:
         streams = settings.streams or tuple(self._health.streams)
-        gateway = self._config.gateway.id
-        carriage = Carriage(name, f"{settings.prefix}/{gateway}", streams, FORMATS[settings.format])
-        health = self._health.uplinks[name] = UplinkHealth(streams)
+        station = formats.station(self._config, settings, self._custody.signer)
+        carriage = Carriage(name, station.root, streams, formats.encoding(station, settings, self._placer))
+        health = self._health.uplinks[name] = UplinkHealth(streams, restricted=settings.points is not None)
         return Uplink(
             carriage,
             self._endpoint(name, settings),

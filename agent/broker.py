@@ -43,11 +43,12 @@ MQTT_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One publish: QoS 1 always."""
+    """One publish: QoS 1 always. `content_type` is told in MQTT 5 (3.3.2.3.9) and lost in 3.1.1."""
 
     topic: str
     payload: bytes
     retain: bool = False
+    content_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +116,17 @@ class Session:
         if self.ended.done():
             future.set_exception(BrokerDown("agent.broker-lost", address=self._endpoint.address))
             return future
-        mid = self._client.publish(message.topic, message.payload, qos=1, retain=message.retain).mid
+        properties = self._properties(message)
+        mid = self._client.publish(message.topic, message.payload, 1, message.retain, properties).mid
         self._in_flight[mid] = future
         return future
+
+    def _properties(self, message: Message) -> Properties | None:
+        if message.content_type is None or self._endpoint.protocol != 5:
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.ContentType = message.content_type
+        return properties
 
     async def subscribe(self, *topics: str) -> None:
         """Subscribe at QoS 1. Raises BrokerRefused where the server refuses one of the topics."""
@@ -162,7 +171,8 @@ class Session:
         self._later(lambda: self._subscribed(mid, values))
 
     def _on_message(self, _c: Client, _u: object, message: MQTTMessage) -> None:
-        received = Message(message.topic, bytes(message.payload), message.retain)
+        content_type = getattr(message.properties, "ContentType", None)
+        received = Message(message.topic, bytes(message.payload), message.retain, content_type)
         self._later(lambda: self._received(received))
 
     def _later(self, call: Callable[[], None]) -> None:

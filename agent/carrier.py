@@ -5,22 +5,26 @@ What is always true here:
 - In flight are at most `window` publishes, whatever the backlog, so memory does not grow with it.
 - A block is acknowledged by the success of every publish made from it and by nothing else (B4). Any reason code other
   than 0x00 leaves it pending, is reported, and makes the carrier pause, longer each time; nothing is skipped.
-- The layouts and the catalogue that a block needs go before it, once a session.
+- The layouts and the catalogue that a block needs go before it, once a session, where its format has them read there.
+- A block may make many publishes, or none. They are made one at a time, as the window allows. What its format holds
+  back stays pending and is asked for again once its time is known; what it skips is set aside with a reason.
 - When the connection ends, all that was in flight is pending again; what is said of it later is ignored.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
 from agent.broker import NO_MATCHING_SUBSCRIBERS, Message, Session
-from agent.formats import Format
+from agent.formats.api import CannotTell, Hold, Skip
+from agent.formats.teller import Encoding
 from agent.health import UplinkHealth
 from agent.keeper import Kept, Reading
 from agent.lanes import Lanes
 from agent.log import Log
+from agent.parcel import Held, Parcel
 from agent.recorder import Recorder
 from buffer.errors import BufferFault
 
@@ -45,7 +49,7 @@ class Carriage:
     name: str
     root: str
     streams: tuple[str, ...]
-    format: Format
+    encoding: Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Carrier:
         self._refusals = 0
         self._hold_s = 0.0
         self._defined: set[bytes] = set()
+        self._teller = carriage.encoding.begin()
+        self._held = Held()
         self._over = False
         self._moved = asyncio.Event()
 
@@ -92,6 +98,8 @@ class Carrier:
         """Send what is pending, fresh first, as the window allows."""
         while True:
             self._moved.clear()
+            for stream, position in self._held.release(self._teller.waits):
+                self._lanes.give_back(stream, position)
             if self._hold_s:
                 hold_s, self._hold_s = self._hold_s, 0.0
                 await asyncio.sleep(hold_s)
@@ -135,18 +143,56 @@ class Carrier:
             self._hold_s = UNREADABLE_PAUSE_S
             self._lanes.give_back(kept.stream, kept.position)
             return
-        messages = self._carriage.format(self._carriage.root, kept)
-        largest = max(len(message.topic) + len(message.payload) + PACKET_HEAD for message in messages)
-        if self._session.max_packet is not None and largest > self._session.max_packet:
-            self._answers.too_large(messages[0].topic, largest, self._session.max_packet)
-            self._park(kept.stream, kept.position, "too-large")
-            return
-        self._in_flight += len(messages)
-        self._health.bytes_sent += sum(len(message.payload) for message in messages)
-        publishes = [self._session.publish(message) for message in messages]
-        topic = messages[0].topic
-        answers = asyncio.gather(*publishes, return_exceptions=True)
-        answers.add_done_callback(lambda done: self._answered(kept, topic, done.result()))
+        answer = self._teller.tell(kept)
+        if isinstance(answer, Hold):
+            self._held.add(answer, kept.stream, kept.position)
+        elif isinstance(answer, Skip):
+            self._skip(kept, answer.reason)
+        else:
+            await self._publish(kept, answer)
+
+    async def _publish(self, kept: Kept, messages: Iterator[Message]) -> None:
+        """Publish what a block makes, as the window allows; once something of it failed, no more of it."""
+        parcel = Parcel(lambda: self._answered(kept, parcel))
+        try:
+            for message in messages:
+                await self._room()
+                if parcel.failed or not self._fits(message, parcel):
+                    break
+                self._post(message, parcel)
+        except CannotTell as error:
+            _log.error("block-untold", uplink=self._carriage.name, reason=error.reason, detail=error.detail)
+            parcel.unfit = error.reason
+        parcel.close()
+
+    def _fits(self, message: Message, parcel: Parcel) -> bool:
+        size, most = len(message.topic) + len(message.payload) + PACKET_HEAD, self._session.max_packet
+        if most is None or size <= most:
+            return True
+        self._answers.too_large(message.topic, size, most)
+        parcel.unfit = "too-large"
+        return False
+
+    def _post(self, message: Message, parcel: Parcel) -> None:
+        self._in_flight += 1
+        self._health.bytes_sent += len(message.payload)
+        answer = self._session.publish(message)
+        answer.add_done_callback(lambda _: self._landed())
+        parcel.post(message.topic, answer)
+
+    async def _room(self) -> None:
+        """Wait until the window has room for one more publish; let others have their turn in any case."""
+        await asyncio.sleep(0)
+        while self._in_flight >= self._window:
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _skip(self, kept: Kept, reason: str) -> None:
+        """Set aside what its format cannot tell. Many may follow each other, so they are one event a minute."""
+        self._lanes.park(kept.stream, kept.position)
+        self._health.lose(kept.stream, reason)
+        what = f"{self._carriage.name}/{kept.stream}"
+        self._recorder.event("blocks-skipped", streams=(kept.stream,), of=what, reason=reason, last=kept.position)
 
     def _park(self, stream: str, position: int, reason: str) -> None:
         """Set aside what cannot be carried, and say so: in the logbook, in the log, in `status`."""
@@ -157,19 +203,23 @@ class Carrier:
         self._recorder.event("block-parked", streams=(stream,), block=block, reason=reason)
 
     async def _define(self, digest: bytes) -> None:
-        """Publish, retained, the layouts and the catalogue that a block names, unless this session already has."""
-        if digest in self._defined:
+        """Publish, retained, the layouts and the catalogue that a block names, unless this session already has.
+
+        A format that opens blocks is given them instead.
+        """
+        if digest in self._defined or not self._teller.needs(digest):
             return
-        catalogue, layouts = await self._recorder.definition(digest)
+        definition = catalogue, layouts = await self._recorder.definition(digest)
+        self._teller.learn(digest, definition)
+        if not self._teller.defines:
+            return
         for layout_id, encoded in layouts.items():
             if layout_id not in self._defined:
                 await self._define_one("layout", layout_id, encoded)
         await self._define_one("catalogue", digest, catalogue)
 
     async def _define_one(self, kind: str, digest: bytes, encoded: bytes) -> None:
-        while self._in_flight >= self._window:
-            self._moved.clear()
-            await self._moved.wait()
+        await self._room()
         self._in_flight += 1
         message = Message(f"{self._carriage.root}/{kind}/{digest.hex()}", encoded, retain=True)
         self._answers.retained(message).add_done_callback(lambda _: self._landed())
@@ -181,23 +231,32 @@ class Carrier:
             self._in_flight -= 1
             self.wake()
 
-    def _answered(self, kept: Kept, topic: str, results: Sequence[int | BaseException]) -> None:
-        """Every publish made from a block has ended: acknowledge it, or make it pending again."""
+    def _answered(self, kept: Kept, parcel: Parcel) -> None:
+        """Every publish made from a block has ended: acknowledge it, set it aside, or make it pending again."""
         if self._over:
             return
-        self._in_flight -= len(results)
-        codes = [code for code in results if isinstance(code, int)]
-        if len(codes) == len(results) and not any(codes):
-            self._refusals = 0
-            self._recorder.settle(self._carriage.name, kept.stream, kept.position)
-            self._lanes.settle(kept.stream, kept.position)
-            self._health.acknowledge(kept.stream)
-        else:
+        if parcel.failed:
+            self._teller.forget()
             self._lanes.give_back(kept.stream, kept.position)
-            self._hold(topic, [code for code in codes if code])
+            self._hold(parcel.topic, parcel.refusals)
+        elif parcel.unfit is not None:
+            self._park(kept.stream, kept.position, parcel.unfit)
+        else:
+            self._acknowledge(kept, published=parcel.posted > 0)
         self.wake()
 
-    def _hold(self, topic: str, refusals: Sequence[int]) -> None:
+    def _acknowledge(self, kept: Kept, *, published: bool) -> None:
+        """Note success; a block of which there was nothing to tell proves nothing of the broker."""
+        refusal = self._health.refusal
+        self._recorder.settle(self._carriage.name, kept.stream, kept.position)
+        self._lanes.settle(kept.stream, kept.position)
+        self._health.acknowledge(kept.stream)
+        if published:
+            self._refusals = 0
+        else:
+            self._health.refusal = refusal
+
+    def _hold(self, topic: str, refusals: list[int]) -> None:
         if not refusals or self._hold_s:
             return
         pauses_s = UNHEARD_PAUSES_S if refusals[0] == NO_MATCHING_SUBSCRIBERS else REFUSED_PAUSES_S

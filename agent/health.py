@@ -4,7 +4,8 @@ What is always true here:
 
 - Every figure is written by the one task that knows it and read by anyone; this file decides nothing.
 - Lateness is kept of the last `RING` ticks of a device; its percentiles are computed when asked.
-- A document made for an uplink tells only of devices whose stream that uplink carries.
+- A document made for an uplink tells only of devices whose stream that uplink carries, and of none where that uplink is
+  given some points only.
 """
 
 import math
@@ -161,6 +162,8 @@ class UplinkHealth:
     """Why there is no connection."""
     refusal: Trouble | None = None
     """What the broker last refused; the next acknowledged block ends it."""
+    restricted: bool = False
+    """Whether it is given some points only: then its state tells nothing of links and devices."""
 
     def commit(self, stream: str) -> None:
         """Note a block to be carried."""
@@ -242,7 +245,8 @@ class Health:
     def document(self, now_ns: int, uplink: str | None = None) -> Document:
         """Render the state as JSON: of the whole station, or of what concerns one uplink's streams."""
         streams = self.uplinks[uplink].streams if uplink else tuple(self.streams)
-        links = {name: link.document(streams) for name, link in self.links.items()}
+        restricted = uplink is not None and self.uplinks[uplink].restricted
+        links = {} if restricted else {name: link.document(streams) for name, link in self.links.items()}
         return {
             "gateway": self.gateway,
             "version": self.version,

@@ -5,7 +5,8 @@ What is always true here:
 - Only committed blocks are sent (B3): they come from the recorder, which learns of a commit after it returned.
 - What was acknowledged belongs to the uplink's name and the stream, not to the connection: a lost session repeats what
   was in flight and nothing else.
-- A platform gets no byte of a stream it is not given, nor a word about that stream's devices in its `state`.
+- A platform gets no byte of a stream it is not given, nor a word about that stream's devices in its `state`. One whose
+  format has topics of its own (ThingsBoard) gets neither `state` nor `online`.
 - `online` goes before everything and is the will; its session number counts within the running store's epoch, so that
   a late will of an older session can be told from the present.
 - Reconnecting backs off with full jitter; a session that dies within a minute counts as a failure.
@@ -68,7 +69,8 @@ class Uplink:
         while True:
             began_s = loop.time()
             try:
-                async with await connect(self._endpoint, self._online(online=False)) as session:
+                will = self._online(online=False) if self._carriage.encoding.house else None
+                async with await connect(self._endpoint, will) as session:
                     self._connected()
                     await self._serve(session)
             except (BrokerDown, BrokerRefused) as error:
@@ -94,16 +96,15 @@ class Uplink:
             Answers(self._refused, lambda message: self._retained(session, message), self._too_large),
         )
         self._carrier = carrier
-        tasks = [
-            asyncio.create_task(carrier.run(), name=f"carry {self._carriage.name}"),
-            asyncio.create_task(self._tell(session), name=f"state {self._carriage.name}"),
-        ]
+        tasks: list[asyncio.Task[None]] = [asyncio.create_task(carrier.run(), name=f"carry {self._carriage.name}")]
+        if self._carriage.encoding.house:
+            tasks.append(asyncio.create_task(self._tell(session), name=f"state {self._carriage.name}"))
         try:
             await until_one_ends(session.ended, tasks)
         finally:
             self._carrier = None
             carrier.end()
-            if not session.ended.done():
+            if self._carriage.encoding.house and not session.ended.done():
                 await self._farewell(session)
 
     async def _tell(self, session: Session) -> None:

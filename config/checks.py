@@ -64,6 +64,7 @@ def uplink_faults(uplinks: Mapping[str, Uplink], places: Places) -> Iterator[Fau
     for name, uplink in uplinks.items():
         path: KeyPath = ("uplinks", name)
         yield from _url_faults(uplink, path, places)
+        yield from _format_faults(uplink, path, places)
         if uplink.tls is not None:
             yield from _tls_faults(uplink.tls, (*path, "tls"), places)
 
@@ -84,6 +85,25 @@ def _url_faults(uplink: Uplink, path: KeyPath, places: Places) -> Iterator[Fault
         yield fault_at(places.key_place(path), "config.url-needs-ca", path)
     elif url.scheme == "mqtt" and uplink.tls is not None:
         yield fault_at(place, "config.tls-unused", (*path, "url"))
+
+
+_FORMATS_OF = {
+    "points": ("json", "thingsboard", "template"),
+    "compress": ("json",),
+    "chunk": ("thingsboard",),
+    "template": ("template",),
+}
+"""The keys of an uplink that mean something in some formats only."""
+
+
+def _format_faults(uplink: Uplink, path: KeyPath, places: Places) -> Iterator[Fault]:
+    """Judge that the keys that stand there mean something in the uplink's format, and that none is missing."""
+    for key, formats in _FORMATS_OF.items():
+        if getattr(uplink, key) is not None and uplink.format not in formats:
+            words = {"key": key, "format": uplink.format, "formats": ", ".join(formats)}
+            yield fault_at(places.key_place((*path, key)), "config.not-in-this-format", (*path, key), **words)
+    if uplink.format == "template" and uplink.template is None:
+        yield fault_at(places.place((*path, "format")), "config.template-missing", (*path, "format"))
 
 
 def _tls_faults(tls: Tls, path: KeyPath, places: Places) -> Iterator[Fault]:

@@ -133,12 +133,26 @@ class Tls(Strict):
     key: FilePath | None = None
 
 
+class Template(Strict):
+    """A platform's own messages: a topic and a payload for each frame or each reading, as Jinja templates."""
+
+    topic: Annotated[str, Field(min_length=1, max_length=1024)]
+    payload: Annotated[str, Field(min_length=1, max_length=16_384)]
+    each: Literal["frame", "reading"] = "frame"
+    content_type: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+
+
 class Uplink(Strict):
     """One platform: where it is, what it gets, what it may send us."""
 
     url: str
-    format: Literal["block"] = "block"
+    format: Literal["block", "json", "thingsboard", "template"] = "block"
     streams: tuple[Name, ...] | None = None
+    points: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """`device/point` or `device/*`; in the re-encoded formats. Without it: every point of the streams."""
+    compress: Literal["none", "zstd", "gzip"] | None = None
+    chunk: Annotated[Size, Field(ge=1_000, le=1_000_000)] | None = None
+    template: Template | None = None
     accept: tuple[Literal["config", "command"], ...] = ()
     tls: Tls | None = None
     mqtt: Literal["5", "3.1.1"] = "5"

@@ -15,7 +15,7 @@ from rig import LAYOUT, SIDE_GROUP, Bench, Platform, numbers_in, until
 from agent.broker import Endpoint, Message, Session, connect
 from agent.carrier import Carriage
 from agent.errors import BrokerDown
-from agent.formats import FORMATS
+from agent.formats.teller import Signed
 from agent.health import UplinkHealth
 from agent.uplink import Uplink
 from buffer.block import decode_block
@@ -47,7 +47,7 @@ async def carrying(
     """Run an uplink."""
     health = bench.health.uplinks["province"] = UplinkHealth(streams)
     uplink = Uplink(
-        Carriage("province", ROOT, streams, FORMATS["block"]),
+        Carriage("province", ROOT, streams, Signed(ROOT)),
         platform.endpoint("station-1", **changes),
         bench.recorder,
         health,
