@@ -17,11 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from agent import control, supervise
-from agent.broker import Endpoint, split_url
-from agent.carrier import Carriage
 from agent.clock import SystemClock
 from agent.errors import DirectoryRefused
-from agent.formats import FORMATS
 from agent.health import DeviceHealth, Health, LinkHealth, UplinkHealth
 from agent.identity import hardware_hash, version
 from agent.keeper import Identity, Keeper, Site
@@ -31,6 +28,7 @@ from agent.poller import House, Poller
 from agent.recorder import Recorder
 from agent.settings import Settings
 from agent.uplink import Uplink
+from agent.uplink_settings import carriage_of, endpoints_of
 from buffer.frame import Layout
 from buffer.keys import known_public, load_or_create
 from config.model import Uplink as UplinkSettings
@@ -123,29 +121,17 @@ class App:
         return Poller(driver, house, self._health.links[driver.name])
 
     def _uplink(self, name: str, settings: UplinkSettings) -> Uplink:
-        streams = settings.streams or tuple(self._health.streams)
-        gateway = self._config.gateway.id
-        carriage = Carriage(name, f"{settings.prefix}/{gateway}", streams, FORMATS[settings.format])
-        health = self._health.uplinks[name] = UplinkHealth(streams)
+        root = f"{settings.prefix}/{self._config.gateway.id}"
+        carriage = carriage_of(name, root, settings, tuple(self._health.streams), self._config.gateway.timezone)
+        health = self._health.uplinks[name] = UplinkHealth(carriage.streams)
         return Uplink(
             carriage,
-            self._endpoint(name, settings),
+            endpoints_of(f"{self._config.gateway.id}.{name}", settings),
             self._recorder,
             health,
             lambda: self._health.document(self._clock.boot_ns(), name),
             self._rng,
         )
-
-    def _endpoint(self, name: str, settings: UplinkSettings) -> Endpoint:
-        _, host, port = split_url(settings.url)
-        if settings.mqtt != "5":
-            _log.warning("mqtt-311", uplink=name, effect="a refused publish cannot be told from an accepted one")
-        client_id = f"{self._config.gateway.id}.{name}"
-        protocol = 5 if settings.mqtt == "5" else 4
-        if settings.tls is None:
-            return Endpoint(host, port, client_id, protocol=protocol, window=settings.window)
-        tls = settings.tls
-        return Endpoint(host, port, client_id, tls.ca, tls.cert, tls.key, protocol, settings.window)
 
     def _new_health(self) -> Health:
         health = Health(

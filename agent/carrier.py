@@ -2,40 +2,45 @@
 
 What is always true here:
 
-- In flight are at most `window` publishes, whatever the backlog, so memory does not grow with it.
-- A block is acknowledged by the success of every publish made from it and by nothing else (B4). Any reason code other
-  than 0x00 leaves it pending, is reported, and makes the carrier pause, longer each time; nothing is skipped.
+- In flight are at most the window's publishes and those of one block more, whatever the backlog, so memory does not
+  grow with it.
+- A block is acknowledged by the success of every publish made from it and by nothing else (B4); where the platform
+  confirms, by its word too. Any reason code other than 0x00 leaves it pending, is reported, and stops its stream for a
+  while that grows; 0x10 may count as success by setting. Nothing is skipped.
 - The layouts and the catalogue that a block needs go before it, once a session.
+- What is larger than the server's Maximum Packet Size is never sent: a block is parked and entered in the logbook once.
 - When the connection ends, all that was in flight is pending again; what is said of it later is ignored.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from agent.broker import NO_MATCHING_SUBSCRIBERS, Message, Session
+from agent.confirm import Ack, Unconfirmed, Unfit
 from agent.formats import Format
 from agent.health import UplinkHealth
 from agent.keeper import Kept, Reading
 from agent.lanes import Lanes
 from agent.log import Log
+from agent.pacing import REFUSED_PAUSES_S, UNHEARD_PAUSES_S, Brakes, Bucket, Window
 from agent.recorder import Recorder
+from agent.seek import block_of
+from agent.start import OLDEST, Start
+from buffer.block import read_header
 from buffer.errors import BufferFault
 
-REFUSED_PAUSES_S = (2.0, 5.0, 15.0, 60.0)
-UNHEARD_PAUSES_S = (2.0, 5.0)
-"""Nobody is subscribed yet: whoever comes should not wait long."""
 UNREADABLE_PAUSE_S = 2.0
-PACKET_HEAD = 16
-"""What a PUBLISH is at most larger than its topic and payload (MQTT 5, 3.3)."""
-RESERVED = 2
-"""Of the server's Receive Maximum, what `online` and `state` may take."""
+READ_BLOCKS = 32
+READ_BLOCKS_NEWEST = 8
+"""Few enough that those of ordinary size fit into one reading: a reading begins at its oldest."""
+READ_BYTES = 512_000
+TOO_LARGE = "too-large"
 
 _log = Log("carrier")
-READ_BLOCKS = 32
-READ_BYTES = 512_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,17 @@ class Carriage:
     root: str
     streams: tuple[str, ...]
     format: Format
+    newest_first: bool = False
+    share_percent: int = 75
+    max_rate: int | None = None
+    """Bytes a second."""
+    unheard_counts: bool = False
+    """Whether a block that nobody is subscribed to counts as delivered."""
+    confirm_within_s: float | None = None
+    """How long the platform may take to confirm; None where the broker's word is enough."""
+    resend: bool = False
+    """Whether the platform may ask for blocks again."""
+    start: Start = OLDEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,19 @@ class Answers:
     refused: Callable[[str, int], None]
     retained: Callable[[Message], asyncio.Future[int]]
     too_large: Callable[[str, int, int], None]
+    unconfirmed: Callable[[int], None]
+
+
+@dataclass(slots=True)
+class Memory:
+    """What an uplink remembers over its connections."""
+
+    lanes: Lanes
+    bucket: Bucket
+    brakes: Brakes
+    unconfirmed: Unconfirmed | None
+    max_packet: int | None = None
+    """What the server of the last session took."""
 
 
 class Carrier:
@@ -64,94 +93,209 @@ class Carrier:
         self,
         carriage: Carriage,
         session: Session,
-        lanes: Lanes,
+        memory: Memory,
         recorder: Recorder,
         health: UplinkHealth,
         answers: Answers,
     ) -> None:
         self._carriage = carriage
         self._session = session
-        self._lanes = lanes
+        self._lanes = memory.lanes
+        self._bucket = memory.bucket
+        self._brakes = memory.brakes
+        self._unconfirmed = memory.unconfirmed
         self._recorder = recorder
         self._health = health
         self._answers = answers
+        self._now_s = asyncio.get_running_loop().time
         self._loaded: deque[Kept] = deque()
         self._in_flight = 0
-        self._window = max(1, session.window - RESERVED)
-        self._refusals = 0
-        self._hold_s = 0.0
+        self._backlog_in_flight = 0
+        self._window = Window(session.window, carriage.share_percent)
+        self._unreadable_s = 0.0
         self._defined: set[bytes] = set()
+        self._leaving = False
         self._over = False
         self._moved = asyncio.Event()
+        self._try_parked(memory)
+
+    def _try_parked(self, memory: Memory) -> None:
+        """Make pending again what was too large for another server, or for this one as it was."""
+        most, memory.max_packet = memory.max_packet, self._session.max_packet
+        if most is not None and (memory.max_packet is None or memory.max_packet > most):
+            for stream, blocks in self._lanes.unpark(TOO_LARGE).items():
+                self._health.regain(stream, TOO_LARGE, blocks)
 
     def wake(self) -> None:
         """Say that there may be something to send."""
         self._moved.set()
 
     async def run(self) -> NoReturn:
-        """Send what is pending, fresh first, as the window allows."""
+        """Send what is pending, fresh first, as the window, the rate and the brakes allow."""
         while True:
             self._moved.clear()
-            if self._hold_s:
-                hold_s, self._hold_s = self._hold_s, 0.0
-                await asyncio.sleep(hold_s)
-            elif self._in_flight < self._window and (kept := await self._next()) is not None:
-                await self._send(kept)
-            else:
-                await self._moved.wait()
+            self._remind()
+            if not await self._send_next():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._wait_s()):
+                        await self._moved.wait()
 
     def end(self) -> None:
         """The session is over: everything under way is pending again."""
         self._over = True
         self._lanes.give_back_all()
+        self._brakes.untried()
 
-    async def _next(self) -> Kept | None:
-        """Give the block to send now: a fresh one, else one of the backlog, else None."""
-        if fresh := self._lanes.take_fresh():
-            if kept := self._recorder.recent(*fresh):
+    async def leave(self) -> None:
+        """Send nothing new, and wait until what is under way has landed."""
+        self._leaving = True
+        while self._in_flight:  # noqa: ASYNC110 - once, before a connection is renewed
+            await asyncio.sleep(0.02)
+
+    async def repeat(self, kept: Kept) -> bool:
+        """Send a block again, beside everything else and without touching a cursor; say whether it succeeded."""
+        while self._leaving or self._in_flight >= self._window.open or self._bucket.wait_s(self._now_s()):  # noqa: ASYNC110 - fresh blocks would take every wake-up
+            await asyncio.sleep(max(0.02, self._bucket.wait_s(self._now_s())))
+        messages = self._carriage.format(self._carriage.root, kept)
+        if not all(self._session.fits(message) for message in messages):
+            return False
+        await self._define(kept.catalogue)
+        results = await asyncio.gather(*self._publish(messages), return_exceptions=True)
+        self._landed(len(messages))
+        return self._all_good(results)
+
+    async def confirm(self, ack: Ack) -> None:
+        """Obey the platform's word. Raises Unfit, and has then changed nothing."""
+        if self._unconfirmed is None or ack.stream not in self._carriage.streams:
+            raise Unfit("unknown-stream")
+        known = self._unconfirmed.digest(ack) or await self._stored_digest(ack)
+        if known != ack.digest:
+            raise Unfit("wrong-digest" if known else "unknown-block")
+        verdict = self._unconfirmed.take(ack)
+        for position in verdict.confirmed:
+            self._settle(ack.stream, position)
+        for position in verdict.missing:
+            self._lanes.give_back(ack.stream, position)
+        self.wake()
+
+    async def _stored_digest(self, ack: Ack) -> bytes | None:
+        """Give the digest of a block confirmed before, or sent before a restart."""
+        try:
+            kept = await block_of(self._recorder.read, ack.stream, self._recorder.head(ack.stream), ack.up_to)
+        except BufferFault:
+            return None
+        if kept is None or read_header(kept.block.envelope).epoch != ack.epoch:
+            return None
+        return kept.block.digest
+
+    # -- choosing --------------------------------------------------------------------------------------------------
+
+    async def _send_next(self) -> bool:
+        """Send the block whose turn it is; say whether there was one."""
+        now_s = self._now_s()
+        if self._leaving or now_s < self._unreadable_s or self._bucket.wait_s(now_s) > 0:
+            return False
+        if self._in_flight >= self._window.open or (self._unconfirmed is not None and not self._unconfirmed.room):
+            return False
+        if fresh := await self._next_fresh():
+            await self._send(fresh, backlog=False)
+            return True
+        if self._backlog_in_flight < self._window.backlog and (kept := await self._next_of_backlog()):
+            await self._send(kept, backlog=True)
+            return True
+        return False
+
+    async def _next_fresh(self) -> Kept | None:
+        taken = self._lanes.take_fresh(self._brakes.stopped(self._now_s()))
+        if taken is None:
+            return None
+        if kept := self._recorder.recent(*taken):
+            return kept
+        return next(iter(await self._load(taken[0], range(taken[1], taken[1] + 1))), None)
+
+    async def _next_of_backlog(self) -> Kept | None:
+        stopped = self._brakes.stopped(self._now_s())
+        if not self._loaded:
+            most = READ_BLOCKS_NEWEST if self._lanes.newest_first else READ_BLOCKS
+            if run := self._lanes.take_backlog(most, stopped):
+                blocks = await self._load(*run)
+                self._loaded.extend(reversed(blocks) if self._lanes.newest_first else blocks)
+        while self._loaded:
+            kept = self._loaded.popleft()
+            if kept.stream not in stopped:
                 return kept
-            await self._load(fresh[0], range(fresh[1], fresh[1] + 1))
-        if not self._loaded and (run := self._lanes.take_backlog(READ_BLOCKS)):
-            await self._load(*run)
-        return self._loaded.popleft() if self._loaded else None
+            self._lanes.give_back(kept.stream, kept.position)
+        return None
 
-    async def _load(self, stream: str, run: range) -> None:
+    async def _load(self, stream: str, run: range) -> Sequence[Kept]:
         """Read a run of blocks taken from the lanes; park what is damaged, give back what did not fit."""
         try:
             reading = await self._recorder.read(stream, run[0], run[-1], READ_BYTES)
         except BufferFault:  # told by the recorder; the store is opened again with the next commit
-            self._hold_s = UNREADABLE_PAUSE_S
+            self._unreadable_s = self._now_s() + UNREADABLE_PAUSE_S
             reading = Reading((), ())
         for position in reading.damaged:
             self._park(stream, position, "damaged")
-        self._loaded.extend(reading.blocks)
         for position in set(run).difference(reading.damaged, (kept.position for kept in reading.blocks)):
             self._lanes.give_back(stream, position)
+        return reading.blocks
 
-    async def _send(self, kept: Kept) -> None:
+    def _remind(self) -> None:
+        """Make pending again what the platform did not confirm in time."""
+        if self._unconfirmed is None or not (late := self._unconfirmed.overdue(self._now_s())):
+            return
+        for stream, position in late:
+            self._lanes.give_back(stream, position)
+        self._answers.unconfirmed(len(late))
+
+    def _wait_s(self) -> float | None:
+        """Say when something may change without anybody waking us."""
+        now_s = self._now_s()
+        waits = [
+            self._bucket.wait_s(now_s) or None,
+            self._unreadable_s - now_s if self._unreadable_s > now_s else None,
+            self._brakes.wait_s(now_s),
+            self._unconfirmed.wait_s(now_s) if self._unconfirmed is not None else None,
+        ]
+        return min((wait_s for wait_s in waits if wait_s), default=None)
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    async def _send(self, kept: Kept, *, backlog: bool) -> None:
+        if kept.position in self._recorder.settled(self._carriage.name, kept.stream):  # confirmed since it was taken
+            self._lanes.settle(kept.stream, kept.position)
+            return
+        messages = self._carriage.format(self._carriage.root, kept)
+        if over := next((message for message in messages if not self._session.fits(message)), None):
+            self._answers.too_large(over.topic, self._session.size(over), self._session.max_packet or 0)
+            self._park(kept.stream, kept.position, TOO_LARGE)
+            return
         try:
             await self._define(kept.catalogue)
         except BufferFault:
-            self._hold_s = UNREADABLE_PAUSE_S
+            self._unreadable_s = self._now_s() + UNREADABLE_PAUSE_S
             self._lanes.give_back(kept.stream, kept.position)
             return
-        messages = self._carriage.format(self._carriage.root, kept)
-        largest = max(len(message.topic) + len(message.payload) + PACKET_HEAD for message in messages)
-        if self._session.max_packet is not None and largest > self._session.max_packet:
-            self._answers.too_large(messages[0].topic, largest, self._session.max_packet)
-            self._park(kept.stream, kept.position, "too-large")
-            return
+        self._brakes.sent(kept.stream)
+        self._backlog_in_flight += len(messages) * backlog
+        sent_s = self._now_s()
+        answers = asyncio.gather(*self._publish(messages), return_exceptions=True)
+        full = self._in_flight >= self._window.open or self._backlog_in_flight >= self._window.backlog
+        answers.add_done_callback(lambda done: self._answered(kept, messages, done.result(), sent_s, backlog, full))
+
+    def _publish(self, messages: Sequence[Message]) -> list[asyncio.Future[int]]:
         self._in_flight += len(messages)
-        self._health.bytes_sent += sum(len(message.payload) for message in messages)
-        publishes = [self._session.publish(message) for message in messages]
-        topic = messages[0].topic
-        answers = asyncio.gather(*publishes, return_exceptions=True)
-        answers.add_done_callback(lambda done: self._answered(kept, topic, done.result()))
+        size = sum(len(message.payload) for message in messages)
+        self._health.bytes_sent += size
+        self._bucket.spend(size)
+        return [self._session.publish(message) for message in messages]
 
     def _park(self, stream: str, position: int, reason: str) -> None:
-        """Set aside what cannot be carried, and say so: in the logbook, in the log, in `status`."""
-        self._lanes.park(stream, position)
+        """Set aside what cannot be carried, and say so: in `status`, and once in the logbook and the log."""
+        self._lanes.park(stream, position, reason)
         self._health.lose(stream, reason)
+        if self._recorder.told(self._carriage.name, stream, position):
+            return
         _log.error("block-parked", uplink=self._carriage.name, stream=stream, position=position, reason=reason)
         block = f"{self._carriage.name}/{stream}/{position}"
         self._recorder.event("block-parked", streams=(stream,), block=block, reason=reason)
@@ -167,40 +311,76 @@ class Carrier:
         await self._define_one("catalogue", digest, catalogue)
 
     async def _define_one(self, kind: str, digest: bytes, encoded: bytes) -> None:
-        while self._in_flight >= self._window:
+        """Publish a definition; one that does not fit is left out: it stands in the stream's own blocks too."""
+        self._defined.add(digest)
+        message = Message(f"{self._carriage.root}/{kind}/{digest.hex()}", encoded, retain=True)
+        if not self._session.fits(message):
+            self._answers.too_large(message.topic, self._session.size(message), self._session.max_packet or 0)
+            return
+        while self._in_flight >= self._window.most:
             self._moved.clear()
             await self._moved.wait()
         self._in_flight += 1
-        message = Message(f"{self._carriage.root}/{kind}/{digest.hex()}", encoded, retain=True)
-        self._answers.retained(message).add_done_callback(lambda _: self._landed())
+        self._answers.retained(message).add_done_callback(lambda _: self._landed(1))
         self._health.bytes_sent += len(encoded)
-        self._defined.add(digest)
+        self._bucket.spend(len(encoded))
 
-    def _landed(self) -> None:
+    # -- what became of it -----------------------------------------------------------------------------------------
+
+    def _landed(self, publishes: int) -> None:
         if not self._over:
-            self._in_flight -= 1
+            self._in_flight -= publishes
             self.wake()
 
-    def _answered(self, kept: Kept, topic: str, results: Sequence[int | BaseException]) -> None:
+    def _all_good(self, results: Sequence[int | BaseException]) -> bool:
+        good = (0, NO_MATCHING_SUBSCRIBERS) if self._carriage.unheard_counts else (0,)
+        return all(isinstance(code, int) and code in good for code in results)
+
+    def _answered(
+        self,
+        kept: Kept,
+        messages: Sequence[Message],
+        results: Sequence[int | BaseException],
+        sent_s: float,
+        backlog: bool,
+        full: bool,
+    ) -> None:
         """Every publish made from a block has ended: acknowledge it, or make it pending again."""
         if self._over:
             return
-        self._in_flight -= len(results)
-        codes = [code for code in results if isinstance(code, int)]
-        if len(codes) == len(results) and not any(codes):
-            self._refusals = 0
-            self._recorder.settle(self._carriage.name, kept.stream, kept.position)
-            self._lanes.settle(kept.stream, kept.position)
-            self._health.acknowledge(kept.stream)
+        now_s = self._now_s()
+        self._backlog_in_flight -= len(results) * backlog
+        self._landed(len(results))
+        if self._all_good(results):
+            self._window.acknowledged(now_s - sent_s, now_s, full=full)
+            self._brakes.release(kept.stream)
+            self._delivered(kept, now_s)
         else:
             self._lanes.give_back(kept.stream, kept.position)
-            self._hold(topic, [code for code in codes if code])
-        self.wake()
+            self._refuse(kept.stream, messages, results, now_s)
 
-    def _hold(self, topic: str, refusals: Sequence[int]) -> None:
-        if not refusals or self._hold_s:
-            return
-        pauses_s = UNHEARD_PAUSES_S if refusals[0] == NO_MATCHING_SUBSCRIBERS else REFUSED_PAUSES_S
-        self._hold_s = pauses_s[min(self._refusals, len(pauses_s) - 1)]
-        self._refusals += 1
-        self._answers.refused(topic, refusals[0])
+    def _delivered(self, kept: Kept, now_s: float) -> None:
+        """The broker has it: that is all, or the platform's word is waited for."""
+        if self._unconfirmed is None:
+            self._settle(kept.stream, kept.position)
+        else:
+            header = read_header(kept.block.envelope)
+            self._lanes.land(kept.stream, kept.position)
+            self._unconfirmed.land(kept.stream, kept.position, header, kept.block.digest, now_s)
+
+    def _settle(self, stream: str, position: int) -> None:
+        if position not in self._recorder.settled(self._carriage.name, stream):
+            self._recorder.settle(self._carriage.name, stream, position)
+            self._health.acknowledge(stream)
+        self._lanes.settle(stream, position)
+
+    def _refuse(
+        self, stream: str, messages: Sequence[Message], results: Sequence[int | BaseException], now_s: float
+    ) -> None:
+        """Stop the stream for a while and say why; nothing where it was the connection that failed."""
+        pairs = zip(messages, results, strict=True)
+        refusal = next(((message.topic, code) for message, code in pairs if isinstance(code, int) and code), None)
+        if refusal is not None:
+            unheard = refusal[1] == NO_MATCHING_SUBSCRIBERS
+            self._brakes.refuse(stream, UNHEARD_PAUSES_S if unheard else REFUSED_PAUSES_S, now_s)
+            self._answers.refused(*refusal)

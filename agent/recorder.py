@@ -39,6 +39,9 @@ TURN_NS = 5 * NS_PER_S
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 10.0
 
+TOLD = "#told"
+"""Behind an uplink's name: under it is kept which of its blocks the logbook was told of. No uplink is called so."""
+
 Listener = Callable[[Sequence[Kept]], None]
 
 _log = Log("recorder")
@@ -195,14 +198,27 @@ class Recorder:
 
     def settle(self, uplink: str, stream: str, position: int) -> None:
         """Note that every publish made from a block has succeeded; it is written with the next commit."""
-        self._settled[uplink, stream].add(position)
+        self.settle_range(uplink, stream, position, position)
+
+    def settle_range(self, uplink: str, stream: str, first: int, last: int) -> None:
+        """Note positions that are no longer an uplink's concern, both ends included."""
+        self._settled[uplink, stream].add_range(first, last)
         self._unwritten.add((uplink, stream))
+
+    def told(self, uplink: str, stream: str, position: int) -> bool:
+        """Say whether the logbook was told of an uplink's trouble with a block; it counts as told from now on."""
+        key = (uplink + TOLD, stream)
+        known = position in self._settled[key]
+        self._settled[key].add(position)
+        self._unwritten.add(key)
+        return known
 
     # -- sealing ---------------------------------------------------------------------------------------------------
 
     async def open(self, uplinks: Iterable[str]) -> None:
         """Open the buffer and learn what each uplink has acknowledged. Raises what the store raises."""
-        self._settled = await self._owner.call(lambda: self._keeper.open(uplinks))
+        names = [name for uplink in uplinks for name in (uplink, uplink + TOLD)]
+        self._settled = await self._owner.call(lambda: self._keeper.open(names))
         self._gathering = {stream: Batch() for stream in self._streams}
         self._note_ledger()
 
