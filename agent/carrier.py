@@ -215,17 +215,15 @@ class Carrier:
 
     async def _next_of_backlog(self) -> Kept | None:
         stopped = self._brakes.stopped(self._now_s())
-        if not self._loaded:
-            most = READ_BLOCKS_NEWEST if self._lanes.newest_first else READ_BLOCKS
-            if run := self._lanes.take_backlog(most, stopped):
-                blocks = await self._load(*run)
-                self._loaded.extend(reversed(blocks) if self._lanes.newest_first else blocks)
-        while self._loaded:
-            kept = self._loaded.popleft()
-            if kept.stream not in stopped:
-                return kept
-            self._lanes.give_back(kept.stream, kept.position)
-        return None
+        for kept in tuple(self._loaded):
+            if kept.stream in stopped:
+                self._loaded.remove(kept)
+                self._lanes.give_back(kept.stream, kept.position)
+        most = READ_BLOCKS_NEWEST if self._lanes.newest_first else READ_BLOCKS
+        if not self._loaded and (run := self._lanes.take_backlog(most, stopped)):
+            blocks = await self._load(*run)
+            self._loaded.extend(reversed(blocks) if self._lanes.newest_first else blocks)
+        return self._loaded.popleft() if self._loaded else None
 
     async def _load(self, stream: str, run: range) -> Sequence[Kept]:
         """Read a run of blocks taken from the lanes; park what is damaged, give back what did not fit."""
@@ -276,12 +274,19 @@ class Carrier:
             self._unreadable_s = self._now_s() + UNREADABLE_PAUSE_S
             self._lanes.give_back(kept.stream, kept.position)
             return
+        await self._room()
         self._brakes.sent(kept.stream)
         self._backlog_in_flight += len(messages) * backlog
         sent_s = self._now_s()
         answers = asyncio.gather(*self._publish(messages), return_exceptions=True)
         full = self._in_flight >= self._window.open or self._backlog_in_flight >= self._window.backlog
         answers.add_done_callback(lambda done: self._answered(kept, messages, done.result(), sent_s, backlog, full))
+
+    async def _room(self) -> None:
+        """Wait until the window has a place: definitions may have taken them all."""
+        while self._in_flight >= self._window.open:
+            self._moved.clear()
+            await self._moved.wait()
 
     def _publish(self, messages: Sequence[Message]) -> list[asyncio.Future[int]]:
         self._in_flight += len(messages)
@@ -317,9 +322,7 @@ class Carrier:
         if not self._session.fits(message):
             self._answers.too_large(message.topic, self._session.size(message), self._session.max_packet or 0)
             return
-        while self._in_flight >= self._window.most:
-            self._moved.clear()
-            await self._moved.wait()
+        await self._room()
         self._in_flight += 1
         self._answers.retained(message).add_done_callback(lambda _: self._landed(1))
         self._health.bytes_sent += len(encoded)

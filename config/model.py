@@ -18,7 +18,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from config.files import FilePath
 
@@ -75,8 +75,12 @@ def parse_percent(text: object) -> int:
 
 
 def _listed(value: object) -> object:
-    """Let one value stand for a list of one."""
-    return value if isinstance(value, tuple) else (value,)
+    """Let one text stand for a list of one."""
+    if isinstance(value, tuple):
+        return value
+    if not isinstance(value, str):
+        raise PydanticKnownError("string_type")
+    return (value,)
 
 
 def _start(text: str) -> str:
