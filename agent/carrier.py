@@ -34,6 +34,7 @@ from buffer.block import read_header
 from buffer.errors import BufferFault
 
 UNREADABLE_PAUSE_S = 2.0
+SHORTEST_WAIT_S = 0.02
 READ_BLOCKS = 32
 READ_BLOCKS_NEWEST = 8
 """Few enough that those of ordinary size fit into one reading: a reading begins at its oldest."""
@@ -255,7 +256,9 @@ class Carrier:
             self._brakes.wait_s(now_s),
             self._unconfirmed.wait_s(now_s) if self._unconfirmed is not None else None,
         ]
-        return min((wait_s for wait_s in waits if wait_s), default=None)
+        return (
+            max(SHORTEST_WAIT_S, min(known)) if (known := [wait_s for wait_s in waits if wait_s is not None]) else None
+        )
 
     # -- sending ---------------------------------------------------------------------------------------------------
 

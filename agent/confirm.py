@@ -132,6 +132,7 @@ class Unconfirmed:
         self._first_within_s = self._within_s = within_s
         self._landed: dict[tuple[str, int], Landed] = {}
         self._most = MOST_UNCONFIRMED
+        self._doubled_until_s = float("-inf")
 
     @property
     def room(self) -> bool:
@@ -150,7 +151,9 @@ class Unconfirmed:
             self._landed[key] = replace(self._landed[key], overdue=True)
         if late:
             self._most = 1
-            self._within_s = min(LONGEST_S, 2 * self._within_s)
+            if now_s >= self._doubled_until_s:  # once for all that went out together
+                self._within_s = min(LONGEST_S, 2 * self._within_s)
+                self._doubled_until_s = now_s + self._within_s
         return late
 
     def wait_s(self, now_s: float) -> float | None:
@@ -176,6 +179,7 @@ class Unconfirmed:
                 del self._landed[ack.stream, position]
         if confirmed:
             self._within_s = self._first_within_s
+            self._doubled_until_s = float("-inf")
             self._most = min(MOST_UNCONFIRMED, 2 * self._most)
         return Verdict(tuple(confirmed), tuple(missing))
 

@@ -6,16 +6,15 @@
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import hostile
 import pytest
+from carrying import ROOT, carrying, delivered, effects, filled
 from hostile import Hostile, Plan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig import LAYOUT, Bench, numbers_in, until
+from rig import SIDE_GROUP, Bench, until
 
 from agent.broker import Endpoint, Message, connect
 from agent.carrier import Carriage
@@ -23,12 +22,8 @@ from agent.errors import BrokerDown, BrokerRefused
 from agent.formats import FORMATS
 from agent.health import UplinkHealth
 from agent.uplink import Uplink
-from buffer.block import decode_block
-from buffer.intervals import Intervals
 
-ROOT = "trambien/v1/station-1"
 SCHEDULES = int(os.environ.get("TRAMBIEN_SCHEDULES", "60"))
-BLOCKS = 8
 REFUSALS = (0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99)
 """Every reason code that a PUBACK may carry beside success (MQTT 5, 3.4.2.1)."""
 
@@ -39,51 +34,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.route.LONGEST_PAUSE_S", 0.02)
     monkeypatch.setattr("agent.carrier.REFUSED_PAUSES_S", (0.01,))
     monkeypatch.setattr("agent.carrier.UNHEARD_PAUSES_S", (0.01,))
-
-
-@asynccontextmanager
-async def carrying(
-    bench: Bench, broker: Hostile, name: str = "province", protocol: int = 5, window: int = 16, **changes: object
-) -> AsyncIterator[UplinkHealth]:
-    """Run an uplink towards a hostile broker."""
-    for key in ((name, "main"), (f"{name}#told", "main")):
-        bench.recorder._settled.setdefault(key, Intervals())
-    health = bench.health.uplinks[name] = UplinkHealth(("main",))
-    uplink = Uplink(
-        Carriage(name, ROOT, ("main",), FORMATS["block"], **changes),  # type: ignore[arg-type]
-        [Endpoint("127.0.0.1", broker.port, f"station-1.{name}", protocol=protocol, window=window)],
-        bench.recorder,
-        health,
-        lambda: bench.health.document(bench.clock.boot_ns(), name),
-        random.Random(1),
-    )
-    task = asyncio.create_task(uplink.run())
-    try:
-        yield health
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        bench.recorder.listeners.remove(uplink._committed)
-
-
-async def delivered(health: UplinkHealth, seconds: float = 30) -> None:
-    """Wait until nothing is pending."""
-    await until(lambda: health.connected and health.pending == {"main": 0}, seconds)
-
-
-def effects(broker: Hostile, bench: Bench) -> list[int]:
-    """Give the numbers of the blocks that arrived, each block once by its digest."""
-    found: list[int] = []
-    for payload in broker.blocks().values():
-        found += numbers_in(decode_block(payload), LAYOUT, bench.key.public_key)
-    return sorted(found)
-
-
-async def filled(bench: Bench) -> list[int]:
-    """Commit some blocks."""
-    for number in range(1, BLOCKS + 1):
-        await bench.sealed(number)
-    return list(range(1, BLOCKS + 1))
 
 
 ACTS = st.one_of(
@@ -237,8 +187,6 @@ async def test_what_was_too_large_is_sent_when_the_same_broker_takes_more_later(
 
 async def test_a_refused_stream_does_not_stop_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """0x87 on one topic: one block tries it, slowly; the other stream flows."""
-    from rig import SIDE_GROUP
-
     monkeypatch.setattr("agent.carrier.REFUSED_PAUSES_S", (30.0,))
     async with Bench(tmp_path / "buffer.db") as bench, Hostile(after=Plan(acts=(0x87,))) as broker:
         await filled(bench)

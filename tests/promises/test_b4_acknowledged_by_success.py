@@ -283,7 +283,7 @@ async def test_a_damaged_layout_is_not_published(tmp_path: Path) -> None:
 async def test_no_more_is_in_flight_than_the_window_layouts_included(
     tmp_path: Path, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside them only `online` and `state`; what the server allows is kept by the session (tests/agent/test_hostile)."""
+    """Beside them only `online` and `state`; what the server allows is kept by the session itself."""
     plain, under_way, most = Session.publish, [0], [0]
 
     def publish(self: Session, message: Message) -> asyncio.Future[int]:
