@@ -196,7 +196,9 @@ class Carrier:
         now_s = self._now_s()
         if self._leaving or now_s < self._unreadable_s or self._bucket.wait_s(now_s) > 0:
             return False
-        if self._in_flight >= self._window.open or (self._unconfirmed is not None and not self._unconfirmed.room):
+        if self._in_flight >= self._window.open:
+            return False
+        if self._unconfirmed is not None and not self._unconfirmed.room(self._in_flight):
             return False
         if fresh := await self._next_fresh():
             await self._send(fresh, backlog=False)
@@ -256,9 +258,8 @@ class Carrier:
             self._brakes.wait_s(now_s),
             self._unconfirmed.wait_s(now_s) if self._unconfirmed is not None else None,
         ]
-        return (
-            max(SHORTEST_WAIT_S, min(known)) if (known := [wait_s for wait_s in waits if wait_s is not None]) else None
-        )
+        soonest = min((wait_s for wait_s in waits if wait_s is not None), default=None)
+        return None if soonest is None else max(SHORTEST_WAIT_S, soonest)
 
     # -- sending ---------------------------------------------------------------------------------------------------
 

@@ -134,10 +134,9 @@ class Unconfirmed:
         self._most = MOST_UNCONFIRMED
         self._doubled_until_s = float("-inf")
 
-    @property
-    def room(self) -> bool:
-        """Say whether another block may be sent."""
-        return sum(not landed.overdue for landed in self._landed.values()) < self._most
+    def room(self, in_flight: int) -> bool:
+        """Say whether another block may be sent beside so many that are on their way."""
+        return in_flight + sum(not landed.overdue for landed in self._landed.values()) < self._most
 
     def land(self, stream: str, position: int, header: Header, digest: bytes, now_s: float) -> None:
         """Note a block that the broker took."""

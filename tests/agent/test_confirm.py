@@ -141,18 +141,18 @@ def test_the_table_of_the_unconfirmed_is_bounded(tmp_path: Path) -> None:
 
     table = Unconfirmed(10.0)
     for position in range(1, MOST_UNCONFIRMED + 1):
-        assert table.room
+        assert table.room(0)
         Facts.seq = position
         table.land("main", position, Facts, b"%d" % position, 0.0)  # type: ignore[arg-type]
-    assert not table.room
+    assert not table.room(0)
     assert len(table.overdue(10.0)) == MOST_UNCONFIRMED
     assert table.overdue(10.0) == []
     Facts.seq = 1
     table.land("main", 1, Facts, b"1", 10.0)  # type: ignore[arg-type]
-    assert not table.room
+    assert not table.room(0)
     assert table.wait_s(10.0) == 20.0
     assert table.take(Ack("main", bytes(8), 1, b"1", ())).confirmed == (1,)
-    assert table.room
+    assert table.room(0)
     assert table.digest(Ack("main", bytes(8), 2, b"2", ())) == b"2"
     assert table.digest(Ack("main", b"other---", 2, b"2", ())) is None
 
