@@ -76,6 +76,7 @@ class Session:
         self._calls: deque[Callable[[], None]] = deque()
         self._woken = False
         self._accepted: asyncio.Future[None] = self._loop.create_future()
+        self._accepted.add_done_callback(_retrieved)
         self._in_flight: dict[int, asyncio.Future[int]] = {}
         self._waiting: deque[tuple[Message, asyncio.Future[int]]] = deque()
         self._receive_maximum = RECEIVE_MAXIMUM
@@ -242,6 +243,8 @@ class Session:
             return BrokerRefused("agent.taken-over", address=address, client=self._endpoint.client_id)
         if self._alert is not None:
             return self._alert
+        if self._endpoint.ca is not None and not self._accepted.done():
+            return BrokerDown("agent.tls-cut", address=address)
         return BrokerDown("agent.broker-lost", address=address, reason=str(code))
 
     def _subscribed(self, mid: int, codes: list[int]) -> None:
