@@ -49,6 +49,8 @@ class Plan:
     receive_maximum: int | None = None
     max_packet: int | None = None
     delay_s: float = 0.01
+    slow: bool = False
+    """Whether every PUBACK is delayed, those of `online`, `state` and definitions too."""
 
 
 @dataclass
@@ -165,6 +167,7 @@ class _Connection:
         assert flags >> 1 & 3 == 1, "QoS 1 always"
         self._judge(mid, topic, body)
         act = self._acts.pop(0) if self._acts and "/block/" in topic else ACK
+        act = DELAY if self._plan.slow and act == ACK else act
         if act == DROP_BEFORE:
             raise ConnectionError
         self._broker.arrived.append((topic, payload))

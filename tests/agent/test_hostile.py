@@ -137,7 +137,7 @@ async def test_nobody_subscribed_counts_where_the_settings_say_so(tmp_path: Path
 
 async def test_a_receive_maximum_of_one_is_kept_to_the_letter(tmp_path: Path) -> None:
     """`online`, `state`, layouts and blocks together: never two unacknowledged."""
-    plan = Plan(acts=(hostile.DELAY,) * 50, receive_maximum=1, delay_s=0.005)
+    plan = Plan(receive_maximum=1, delay_s=0.02, slow=True)
     async with Bench(tmp_path / "buffer.db") as bench, Hostile(after=plan) as broker:
         numbers = await filled(bench)
         async with carrying(bench, broker) as health:

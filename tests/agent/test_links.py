@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from carrying import ROOT, carrying, delivered, filled
-from hostile import Hostile
+from hostile import Hostile, Plan
 from rig import Bench, Platform, until
 
 from agent import broker
@@ -290,21 +290,25 @@ async def test_renewed_certificates_count_without_a_restart_and_half_written_one
 async def test_brokers_are_tried_in_order_and_the_first_is_returned_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fall back at once, return when it answers again."""
+    """Fall back at once, return when it answers again; what is in flight lands first and is not repeated."""
     monkeypatch.setattr("agent.uplink.RETURN_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-    async with Bench(tmp_path / "buffer.db") as bench, Hostile() as second:
+    plan = Plan(slow=True, delay_s=0.8)
+    async with Bench(tmp_path / "buffer.db") as bench, Hostile(after=plan) as second:
         addresses = [Endpoint("127.0.0.1", port, "x"), Endpoint("127.0.0.1", second.port, "x")]
         async with running(bench, "province", addresses) as health:
             await bench.sealed(1)
             await delivered(health)
             assert second.blocks()
             async with Hostile(port=port) as first:
-                await until(lambda: bool(first.live) and health.connected)
                 await bench.sealed(2)
+                await until(lambda: health.sessions == 2 and health.connected)
+                await bench.sealed(3)
                 await delivered(health)
                 assert first.blocks()
+                arrived = [payload for topic, payload in first.arrived + second.arrived if "/block/" in topic]
+                assert len(arrived) == len(set(arrived))
 
 
 async def test_a_session_that_ends_says_goodbye_itself_and_the_will_only_else(tmp_path: Path) -> None:
