@@ -42,6 +42,7 @@ from agent.owner import in_daemon
 __all__ = ["Endpoint", "Message", "Session", "connect", "reachable", "split_url"]
 
 CONNECT_TIMEOUT_S = 10.0
+CLOSE_S = 0.4
 TCP_USER_TIMEOUT_MS = 20_000
 STALLED_S = 25.0
 """How long no acknowledgement may come, and no byte leave the socket, while publishes are in flight."""
@@ -157,7 +158,7 @@ class Session:
         self._watching.cancel()
         self._client.disconnect()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(in_daemon("mqtt-close", self._client.loop_stop), 1.0)
+            await asyncio.wait_for(in_daemon("mqtt-close", self._client.loop_stop), CLOSE_S)
         self._end(BrokerDown("agent.broker-lost", address=self._endpoint.address))
 
     # -- what paho says, in its thread; `_later` carries it into the event loop ------------------------------------

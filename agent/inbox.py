@@ -5,6 +5,7 @@ What is always true here:
 - Only topics that the settings ask for are subscribed to; what comes on another is dropped.
 - A message is judged whole before anything changes. One that does not fit is reported and ignored; so is a retained
   one, which is nobody's word of now.
+- Only streams that the uplink carries can be asked for.
 - At most `MOST_WAITING` messages wait; what comes above that is dropped and reported.
 - Nothing here is signed: who may write these topics is what the broker's TLS and its access rules say. What the worst
   of them can do is to have us send again, or to let a block count as delivered whose digest they know.
@@ -33,12 +34,14 @@ class Inbox:
     def __init__(
         self,
         root: str,
+        streams: tuple[str, ...],
         topics: tuple[str, ...],
         carrier: Carrier,
         resends: Resends,
         unfit: Callable[[str, str], None],
     ) -> None:
         self._root = root
+        self._streams = streams
         self._topics = topics
         self._carrier = carrier
         self._resends = resends
@@ -77,4 +80,7 @@ class Inbox:
         if topic == ACK:
             await self._carrier.confirm(read_ack(message.payload))
         else:
-            self._resends.ask(read_request(message.payload))
+            request = read_request(message.payload)
+            if request.stream not in self._streams:
+                raise Unfit("unknown-stream")
+            self._resends.ask(request)

@@ -19,7 +19,7 @@ from agent.health import Document
 
 STATE_EVERY_S = 60.0
 STATE_SETTLES_S = 2.0
-FAREWELL_S = 0.5
+FAREWELL_S = 0.3
 
 
 def online(root: str, epoch: bytes, session: int, *, up: bool) -> Message:

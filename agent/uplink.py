@@ -144,7 +144,7 @@ class Uplink:
         )
         carrier = Carrier(self._carriage, session, self._memory, self._recorder, self._health, answers)
         presence = Presence(self._carriage.root, session, self._state, answers)
-        inbox = Inbox(self._carriage.root, self._topics(), carrier, self._resends, self._unfit)
+        inbox = Inbox(self._carriage.root, self._carriage.streams, self._topics(), carrier, self._resends, self._unfit)
         self._carrier = carrier
         name = self._carriage.name
         companions = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from carrying import ROOT, carrying, delivered, filled
 from hostile import Hostile
-from rig import LAYOUT, Bench, Platform, numbers_in, until
+from rig import LAYOUT, SIDE_GROUP, Bench, Platform, numbers_in, until
 
 from agent.broker import Message, connect
 from agent.carrier import Carriage
@@ -222,7 +222,22 @@ def test_a_request_that_is_not_one_is_unfit(request_: dict) -> None:
         read_request(json.dumps({"stream": "main", **request_}).encode())
 
 
-async def test_too_many_requests_and_unknown_streams_are_told_and_dropped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", ["side", "nowhere"])
+async def test_a_stream_that_the_platform_is_not_given_cannot_be_asked_for(tmp_path: Path, stream: str) -> None:
+    """Neither one that exists nor one that does not; and the uplink goes on."""
+    async with Bench(tmp_path / "buffer.db") as bench, Hostile() as broker:
+        await filled(bench)
+        await bench.sealed(3, group=SIDE_GROUP)
+        async with carrying(bench, broker, resend=True) as health:
+            await delivered(health)
+            broker.tell(f"{ROOT}/resend", json.dumps({"stream": stream, "from": 1, "to": 9}).encode())
+            await until(lambda: ("message-ignored", "province/resend") in bench.recorder._merged)
+            await bench.sealed(77)
+            await delivered(health)
+            assert not [topic for topic, _ in broker.arrived if "/block/side" in topic]
+
+
+async def test_too_many_requests_are_told_and_dropped(tmp_path: Path) -> None:
     """A request costs reading; four wait, the rest is refused."""
     async with Bench(tmp_path / "buffer.db") as bench, Hostile() as broker:
         await filled(bench)
@@ -230,12 +245,10 @@ async def test_too_many_requests_and_unknown_streams_are_told_and_dropped(tmp_pa
             await delivered(health)
             for _ in range(30):
                 broker.tell(f"{ROOT}/resend", json.dumps({"stream": "main", "from": 1, "to": 9}).encode())
-            broker.tell(f"{ROOT}/resend", json.dumps({"stream": "side", "from": 1, "to": 9}).encode())
             await until(lambda: ("message-ignored", "province/resend") in bench.recorder._merged)
             sent = len(broker.blocks())
             await asyncio.sleep(1.0)
             assert len(headers(broker)) <= sent + 6 * sent
-            assert not [topic for topic, _ in broker.arrived if "/block/side" in topic]
 
 
 async def test_the_reference_receiver_keeps_each_block_once_and_confirms_it(tmp_path: Path, platform: Platform) -> None:
