@@ -376,7 +376,9 @@ def _expect_connack(client: Client, endpoint: Endpoint) -> None:
     """Look at the first byte of an answer without taking it: a captive portal speaks something else."""
     sock: Any = client.socket()
     if sock is not None and select.select([sock], [], [], CONNECT_TIMEOUT_S)[0]:
-        first = sock.recv(1, socket.MSG_PEEK)
+        first = b""
+        with contextlib.suppress(ConnectionError):  # the library will find it closed
+            first = sock.recv(1, socket.MSG_PEEK)
         if first and first[0] != CONNACK:
             raise BrokerDown("agent.not-mqtt", address=endpoint.address, reason=repr(first))
 
