@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from agent.confirm import MOST_UNCONFIRMED, Ack, Unconfirmed, Unfit, read_ack
 from agent.formats import FORMATS
 from agent.health import UplinkHealth
 from agent.resend import read_request
+from agent.seek import block_of
 from agent.uplink import Uplink
 from buffer.block import decode_block, read_header
 
@@ -220,6 +222,28 @@ def test_a_request_that_is_not_one_is_unfit(request_: dict) -> None:
     """Judged whole, before anything is read."""
     with pytest.raises(Unfit):
         read_request(json.dumps({"stream": "main", **request_}).encode())
+
+
+async def test_a_block_is_found_by_its_number_beside_damaged_ones_and_whatever_its_position(tmp_path: Path) -> None:
+    """Positions are the store's, numbers the chain's: here they differ by forty."""
+    path = tmp_path / "buffer.db"
+    async with Bench(path) as bench:
+        await filled(bench)
+        head = bench.recorder.head("main")
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE block_1 SET payload = zeroblob(length(payload)) WHERE position IN (4, 5)")
+        db.execute("UPDATE block_1 SET position = position + 1000")
+        db.execute("UPDATE block_1 SET position = position - 960")
+    db.close()
+    async with Bench(path) as bench:
+        read = bench.recorder.read
+        for seq in (1, 2, 3, 6, 7, head):
+            kept = await block_of(read, "main", head + 40, seq)
+            assert kept is not None
+            assert kept.position == seq + 40
+            assert read_header(kept.block.envelope).seq == seq
+        for seq in (4, 5, head + 9):
+            assert await block_of(read, "main", head + 40, seq) is None
 
 
 @pytest.mark.parametrize("stream", ["side", "nowhere"])

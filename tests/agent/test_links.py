@@ -147,15 +147,15 @@ async def test_what_does_not_speak_tls_is_named(tmp_path: Path) -> None:
 async def test_a_broker_that_refuses_our_certificate_is_named_under_tls_1_3_too(
     platform: Platform, tmp_path: Path
 ) -> None:
-    """Its alert comes after the handshake, when the library only sees a lost connection; mosquitto sends none."""
+    """Its alert comes behind the handshake, as a lost connection; mosquitto does not always get it across."""
     authority = Authority(tmp_path / "own")
     stranger = Authority(tmp_path / "stranger", "another").issue("gateway")
     for facts in ({}, {"cert": str(stranger.cert), "key": str(stranger.key)}):
         async with tls_server(authority, demanding=True) as port:
             assert (await refusal(port, authority.ca, **facts)).code == "agent.certificate-refused"
-        with pytest.raises(BrokerDown) as caught:
+        with pytest.raises((BrokerDown, BrokerRefused)) as caught:
             await connect(platform.endpoint("gateway", **{"cert": None, "key": None, **facts}))
-        assert caught.value.code == "agent.tls-cut"
+        assert caught.value.code in ("agent.tls-cut", "agent.certificate-refused")
 
 
 async def test_a_name_is_resolved_anew_at_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
