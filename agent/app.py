@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from agent import control, formats, supervise
-from agent.broker import Endpoint, split_url
-from agent.carrier import Carriage
 from agent.clock import SystemClock
 from agent.errors import DirectoryRefused
 from agent.formats.placing import ChainPlacer
@@ -34,6 +32,7 @@ from agent.settings import Settings
 from agent.time_floor import TimeFloor
 from agent.timekeeper import Timekeeper
 from agent.uplink import Uplink
+from agent.uplink_settings import carriage_of, endpoints_of
 from buffer.custody import Custody, believed
 from buffer.frame import Layout
 from config.model import Uplink as UplinkSettings
@@ -141,29 +140,20 @@ class App:
         return Poller(driver, house, self._health.links[driver.name])
 
     def _uplink(self, name: str, settings: UplinkSettings) -> Uplink:
-        streams = settings.streams or tuple(self._health.streams)
         station = formats.station(self._config, settings, self._custody.signer)
-        carriage = Carriage(name, station.root, streams, formats.encoding(station, settings, self._placer))
-        health = self._health.uplinks[name] = UplinkHealth(streams, restricted=settings.points is not None)
+        encoding = formats.encoding(station, settings, self._placer)
+        known, zone = tuple(self._health.streams), self._config.gateway.timezone
+        carriage = carriage_of(name, station.root, encoding, settings, known, zone)
+        health = UplinkHealth(carriage.streams, restricted=settings.points is not None)
+        self._health.uplinks[name] = health
         return Uplink(
             carriage,
-            self._endpoint(name, settings),
+            endpoints_of(f"{self._config.gateway.id}.{name}", settings),
             self._recorder,
             health,
             lambda: self._health.document(self._clock.boot_ns(), name),
             self._rng,
         )
-
-    def _endpoint(self, name: str, settings: UplinkSettings) -> Endpoint:
-        _, host, port = split_url(settings.url)
-        if settings.mqtt != "5":
-            _log.warning("mqtt-311", uplink=name, effect="a refused publish cannot be told from an accepted one")
-        client_id = f"{self._config.gateway.id}.{name}"
-        protocol = 5 if settings.mqtt == "5" else 4
-        if settings.tls is None:
-            return Endpoint(host, port, client_id, protocol=protocol, window=settings.window)
-        tls = settings.tls
-        return Endpoint(host, port, client_id, tls.ca, tls.cert, tls.key, protocol, settings.window)
 
     def _new_health(self) -> Health:
         health = Health(

@@ -180,6 +180,11 @@ class UplinkHealth:
         self.lost[reason] = self.lost.get(reason, 0) + 1
         self.pending[stream] -= 1
 
+    def regain(self, stream: str, reason: str, blocks: int) -> None:
+        """Note blocks that can be carried again."""
+        self.lost[reason] -= blocks
+        self.pending[stream] += blocks
+
     def document(self) -> Document:
         """Render as JSON."""
         return {

@@ -61,7 +61,8 @@ class LinkQuality:
         self._lost_ns: int | None = None
         self._outage_ns: int | None = None
         self._losses = 0
-        self._cause = ""
+        self.cause = ""
+        """Of the last loss."""
 
     def connected(self, now_ns: int) -> int | None:
         """Note that a session stands; give how long there was none, in nanoseconds, if one was lost before."""
@@ -77,7 +78,7 @@ class LinkQuality:
         if not self._up:
             return
         self._account(now_ns)
-        self._up, self._lost_ns, self._cause = False, now_ns, cause
+        self._up, self._lost_ns, self.cause = False, now_ns, cause
         self._losses += 1
         self._drain_seen_ns = None
 
@@ -105,7 +106,7 @@ class LinkQuality:
             p99_ms=_percentile(trips, 99),
             drain_rate=drained * NS_PER_S / drain_ns if drain_ns else None,
             losses=self._losses,
-            cause=self._cause,
+            cause=self.cause,
             outage_s=None if outage_ns is None else outage_ns / NS_PER_S,
             hour_percent=self._availability(now_ns, HOUR_MINUTES),
             day_percent=self._availability(now_ns, DAY_MINUTES),

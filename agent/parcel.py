@@ -3,10 +3,10 @@
 What is always true here:
 
 - A parcel is open while publishes may be added; it is told of as done once, when it is closed and all have ended.
-- It has failed as soon as one of its publishes ended otherwise than with reason code 0x00.
+- It has failed as soon as one of its publishes ended otherwise than with a reason code that counts as success.
 - Held blocks are kept as intervals: a day without a clock costs a few numbers.
 
-Only the carrier enters.
+The carrier and its dispatch enter.
 """
 
 import asyncio
@@ -18,10 +18,12 @@ from buffer.intervals import Intervals
 
 
 class Parcel:
-    """The publishes made from one block."""
+    """The publishes made from one block. `good` are the reason codes that count as success, `sent_s` when it began."""
 
-    def __init__(self, done: Callable[[], None]) -> None:
+    def __init__(self, done: Callable[[], None], good: tuple[int, ...], sent_s: float) -> None:
         self._done = done
+        self._good = good
+        self.sent_s = sent_s
         self._open = True
         self._under_way = 0
         self.posted = 0
@@ -43,10 +45,14 @@ class Parcel:
         self._open = False
         self._tell_if_done()
 
+    def is_good(self, answer: asyncio.Future[int]) -> bool:
+        """Say whether a publish that has ended was a success."""
+        return _code(answer) in self._good
+
     def _answered(self, topic: str, answer: asyncio.Future[int]) -> None:
         self._under_way -= 1
-        code = None if answer.cancelled() or answer.exception() is not None else answer.result()
-        if code != 0:
+        code = _code(answer)
+        if code not in self._good:
             self.topic = self.topic or topic
             self.refusals += [] if code is None else [code]
             self.failed = True
@@ -55,6 +61,10 @@ class Parcel:
     def _tell_if_done(self) -> None:
         if not self._open and not self._under_way:
             self._done()
+
+
+def _code(answer: asyncio.Future[int]) -> int | None:
+    return None if answer.cancelled() or answer.exception() is not None else answer.result()
 
 
 class Held:

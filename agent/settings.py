@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import formats
+from config import checks
 from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
 from config.load import Loaded, load
 from config.model import Link, Serial
@@ -70,7 +71,7 @@ def _format_faults(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterat
 
 
 def _warnings(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:
-    """Find what will work and is likely not meant, in the order of the links."""
+    """Find what will work and is likely not meant, links before uplinks."""
     for name, link in loaded.config.links.items():
         serial = getattr(link, "serial", None)
         if isinstance(serial, Serial) and _UNSTABLE.match(serial.port):
@@ -81,6 +82,7 @@ def _warnings(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fa
         if load is not None and load > 1:
             where = ("links", name)
             yield fault_at(loaded.spot(where), "config.bus-overloaded", where, link=name, percent=math.ceil(load * 100))
+    yield from checks.stream_warnings(loaded.config.uplinks, loaded.config.links, loaded.places)
 
 
 def stable_name(port: str, directory: Path) -> str:

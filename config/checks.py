@@ -48,8 +48,8 @@ def _measures(device: Device[Any], path: KeyPath, places: Places) -> Iterator[Fa
         yield fault_at(places.key_place(path), "config.no-points", path, name=path[-1])
 
 
-def stream_faults(uplinks: Mapping[str, Uplink], links: Links, places: Places) -> Iterator[Fault]:
-    """Judge that what an uplink carries is what some device gives."""
+def stream_warnings(uplinks: Mapping[str, Uplink], links: Links, places: Places) -> Iterator[Fault]:
+    """Find what an uplink carries and no device gives: the buffer may still hold such a stream."""
     known = sorted({device.stream for model in links.values() for device in model.devices.values()})
     for name, uplink in uplinks.items():
         for index, stream in enumerate(uplink.streams or ()):
@@ -70,21 +70,28 @@ def uplink_faults(uplinks: Mapping[str, Uplink], places: Places) -> Iterator[Fau
 
 
 def _url_faults(uplink: Uplink, path: KeyPath, places: Places) -> Iterator[Fault]:
-    place = places.place((*path, "url"))
+    several = len(uplink.url) > 1
+    for index, written in enumerate(uplink.url):
+        at: KeyPath = ("url", index) if several else ("url",)
+        yield from _address_faults(uplink, written, path, (*path, *at), places)
+
+
+def _address_faults(uplink: Uplink, written: str, path: KeyPath, at: KeyPath, places: Places) -> Iterator[Fault]:
+    place = places.place(at)
     try:
-        url = urlsplit(uplink.url)
+        url = urlsplit(written)
         complete = bool(url.hostname) and url.port is not None
     except ValueError:
-        yield fault_at(place, "config.bad-url", (*path, "url"))
+        yield fault_at(place, "config.bad-url", at)
         return
     if url.scheme not in ("mqtt", "mqtts"):
-        yield fault_at(place, "config.bad-url-scheme", (*path, "url"), scheme=url.scheme)
+        yield fault_at(place, "config.bad-url-scheme", at, scheme=url.scheme)
     elif not complete or url.path not in ("", "/") or url.query or url.fragment or "@" in url.netloc:
-        yield fault_at(place, "config.bad-url", (*path, "url"))
+        yield fault_at(place, "config.bad-url", at)
     elif url.scheme == "mqtts" and uplink.tls is None:
         yield fault_at(places.key_place(path), "config.url-needs-ca", path)
     elif url.scheme == "mqtt" and uplink.tls is not None:
-        yield fault_at(place, "config.tls-unused", (*path, "url"))
+        yield fault_at(place, "config.tls-unused", at)
 
 
 _FORMATS_OF = {

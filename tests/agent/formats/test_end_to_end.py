@@ -44,7 +44,7 @@ async def told(bench: Bench, platform: Platform, settings: Settings) -> AsyncIte
     station = Station("station-1", ROOT, "Asia/Ho_Chi_Minh", bench.key, {"meter": "maker/model"})
     uplink = Uplink(
         Carriage("province", ROOT, ("main",), encoding(station, settings, ChainPlacer(bench.clock.boot_id))),
-        platform.endpoint("station-1"),
+        (platform.endpoint("station-1"),),
         bench.recorder,
         health,
         lambda: bench.health.document(bench.clock.boot_ns(), "province"),
