@@ -9,6 +9,7 @@ What is always true here:
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import socket

@@ -39,6 +39,9 @@ TURN_NS = 5 * NS_PER_S
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 10.0
 
+TOLD = "#told"
+"""Behind an uplink's name: under it is kept which of its blocks the logbook was told of. No uplink is called so."""
+
 Listener = Callable[[Sequence[Kept]], None]
 
 _log = Log("recorder")
@@ -71,7 +74,7 @@ class Recorder:
     ) -> None:
         self._keeper = keeper
         self._owner = owner
-        self._clock = clock
+        self.clock = clock
         self._health = health
         self._streams = tuple(streams)
         self._seal_every_ns = seal_every_ns
@@ -119,7 +122,7 @@ class Recorder:
         self, kind: str, *, streams: Iterable[str] | None = None, urgent: bool = False, **data: EventData
     ) -> None:
         """Enter an event in the streams it concerns: by default in all. Its data begin with its subject."""
-        now_ns = self._clock.boot_ns()
+        now_ns = self.clock.boot_ns()
         key = (kind, str(next(iter(data.values()), "")))
         where = tuple(self._streams if streams is None else streams)
         merged = self._merged.get(key)
@@ -139,7 +142,7 @@ class Recorder:
 
     def _tell_merged(self, age_ns: int) -> None:
         """Enter what was merged for so long, in the order of last occurrence: the last word in the logbook is true."""
-        now_ns = self._clock.boot_ns()
+        now_ns = self.clock.boot_ns()
         ended = [(key, merged) for key, merged in self._merged.items() if now_ns - merged.first_ns >= age_ns]
         for (kind, subject), merged in sorted(ended, key=lambda item: item[1].last_ns):
             del self._merged[kind, subject]
@@ -195,20 +198,36 @@ class Recorder:
 
     def settle(self, uplink: str, stream: str, position: int) -> None:
         """Note that every publish made from a block has succeeded; it is written with the next commit."""
-        self._settled[uplink, stream].add(position)
+        self.settle_range(uplink, stream, position, position)
+
+    def settle_range(self, uplink: str, stream: str, first: int, last: int) -> None:
+        """Note positions that are no longer an uplink's concern, both ends included."""
+        self._settled[uplink, stream].add_range(first, last)
         self._unwritten.add((uplink, stream))
+
+    async def rotate_key(self) -> None:
+        """Put a new device key in force. Raises what the keeper raises."""
+        self._committed(await self._owner.call(self._keeper.rotate))
+
+    def told(self, uplink: str, stream: str, position: int) -> bool:
+        """Say whether the logbook was told of an uplink's trouble with a block; it counts as told from now on."""
+        key = (uplink + TOLD, stream)
+        known = position in self._settled[key]
+        self._settled[key].add(position)
+        self._unwritten.add(key)
+        return known
 
     # -- sealing ---------------------------------------------------------------------------------------------------
 
     async def open(self, uplinks: Iterable[str]) -> None:
         """Open the buffer and learn what each uplink has acknowledged. Raises what the store raises."""
-        self._settled = await self._owner.call(lambda: self._keeper.open(uplinks))
+        self._settled = await self._owner.call(lambda: self._keeper.open(_kept_under(uplinks)))
         self._gathering = {stream: Batch() for stream in self._streams}
         self._note_ledger()
 
     async def admit(self, uplinks: Iterable[str], streams: Iterable[str]) -> None:
         """Learn what uplinks and streams that come anew have been settled before. Raises what the store raises."""
-        found = await self._owner.call(lambda: self._keeper.acknowledged(uplinks, streams))
+        found = await self._owner.call(lambda: self._keeper.acknowledged(_kept_under(uplinks), streams))
         self._settled = {**found, **self._settled}
 
     async def turn(self, catalogues: Mapping[str, tuple[Layout, ...]], config: bytes, seal_every_ns: int) -> None:
@@ -255,8 +274,8 @@ class Recorder:
         self._owner.end()
 
     async def _until_next_seal(self) -> None:
-        until_ns = (self._clock.boot_ns() // self._seal_every_ns + 1) * self._seal_every_ns
-        while (wait_ns := until_ns - self._clock.boot_ns()) > 0 and not self._urgent.is_set():
+        until_ns = (self.clock.boot_ns() // self._seal_every_ns + 1) * self._seal_every_ns
+        while (wait_ns := until_ns - self.clock.boot_ns()) > 0 and not self._urgent.is_set():
             self.turns += 1
             await self._until(self._urgent, min(wait_ns, TURN_NS) / NS_PER_S)
 
@@ -284,7 +303,7 @@ class Recorder:
         return True
 
     def _rotate(self) -> None:
-        now_ns = self._clock.boot_ns()
+        now_ns = self.clock.boot_ns()
         for stream in self._streams:
             if now_ns - self._sealed_ns[stream] >= EMPTY_SEAL_NS:
                 self._batch(stream)
@@ -326,3 +345,8 @@ class Recorder:
     def _note_ledger(self) -> None:
         self._health.streams = self._keeper.ledgers
         self._health.clock = self._keeper.clock
+
+
+def _kept_under(uplinks: Iterable[str]) -> tuple[str, ...]:
+    """Give the names under which something is kept of these uplinks."""
+    return tuple(name for uplink in uplinks for name in (uplink, uplink + TOLD))

@@ -4,7 +4,7 @@ What is always true here:
 
 - Whatever is wrong, in the file or in what a driver makes of it, comes out as `ConfigFaults` with a place. Drivers
   are constructed, so what only they can judge is judged; they open nothing.
-- Only the drivers that the file names are imported.
+- Only the drivers and formats that the file names are imported. Formats are made, and tried on every layout.
 - A warning is what can be carried out and is likely not meant; it stands at a place as a fault does and stops nothing.
 
 The commands and the composition root enter.
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent import formats
 from agent.estimate import Estimate, estimate
 from agent.unwise import WallClock, warnings
-from config.errors import ConfigFaults, Fault, SettingsUnavailable, fault_at
+from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
 from config.load import Loaded, load
 from config.model import Link
 from drivers import registry
@@ -46,10 +47,22 @@ def read(path: Path, clock: WallClock, credentials: Path | None = None) -> Setti
             for each in (error, *error.others):
                 where = ("links", name, *each.path)
                 faults.append(fault_at(loaded.spot(where), each.code, where, **each.fields))
+    faults += _format_faults(loaded, drivers) if len(drivers) == len(loaded.config.links) else ()
     if faults:
         raise ConfigFaults(faults, path)
     cost = estimate((group for driver in drivers.values() for group in driver.groups), loaded.config.buffer)
     return Settings(loaded, drivers, tuple(warnings(loaded, drivers, cost, clock)), cost)
+
+
+def _format_faults(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:
+    """Find what each uplink's format cannot do with what the drivers give."""
+    given = [(group.stream, group.layout) for driver in drivers.values() for group in driver.groups]
+    for name, uplink in loaded.config.uplinks.items():
+        station = formats.station(loaded.config, uplink, None)
+        carried = [(stream, layout) for stream, layout in given if stream in (uplink.streams or (stream,))]
+        for error in formats.judge(station, uplink, carried):
+            where: KeyPath = ("uplinks", name, *error.path)
+            yield fault_at(loaded.spot(where), error.code, where, **error.fields)
 
 
 def credentials(environment: Mapping[str, str]) -> Path | None:

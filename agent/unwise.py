@@ -17,6 +17,7 @@ from cryptography import x509
 from pydantic import BaseModel
 
 from agent.estimate import Estimate
+from config import checks
 from config.errors import Fault, KeyPath, fault_at
 from config.load import Loaded
 from config.model import Serial
@@ -53,6 +54,7 @@ def warnings(loaded: Loaded, drivers: Mapping[str, Driver[Any]], cost: Estimate,
         if load is not None and load > 1:
             where: KeyPath = ("links", name)
             yield fault_at(loaded.spot(where), "config.bus-overloaded", where, link=name, percent=math.ceil(load * 100))
+    yield from checks.stream_warnings(loaded.config.uplinks, loaded.config.links, loaded.places)
 
 
 def _port(serial: object, where: KeyPath, loaded: Loaded) -> Iterator[Fault]:

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from agent import formats
 from agent.crew import Crew
 from agent.health import Document, Health
 from agent.log import Log
@@ -88,14 +89,14 @@ class Works:
         _log.info("config-applied", config=digest, before=before, links=links, uplinks=carried)
         return {"config": digest.hex(), "before": before.hex(), "links": links._asdict(), "uplinks": carried._asdict()}
 
-    def streams_of(self, settings: UplinkSettings) -> tuple[str, ...]:
-        """Give the streams that an uplink carries: those it names, or all that the buffer has."""
-        return settings.streams or tuple(self._health.streams)
+    def _streams_of(self, settings: UplinkSettings) -> tuple[str, ...]:
+        """Give the streams that an uplink carries: of those that the buffer has the ones it names, or all."""
+        return tuple(stream for stream in self._health.streams if stream in (settings.streams or (stream,)))
 
     def _uplink_makings(self) -> dict[str, object]:
         """Give what each uplink is made from."""
-        gateway = self.config.gateway
-        return {name: (one, self.streams_of(one), gateway) for name, one in self.config.uplinks.items()}
+        uplinks = self.config.uplinks.items()
+        return {name: (one, self._streams_of(one), formats.station(self.config, one, None)) for name, one in uplinks}
 
     def _start_pollers(self, names: Iterable[str]) -> None:
         before = self._health.links

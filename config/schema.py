@@ -15,15 +15,21 @@ Draft 2020-12, without `$ref` beyond `$defs`. `trambien schema` enters.
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from config.model import DURATION_PATTERN, SIZE_PATTERN, Config, Device, Link, written_duration, written_size
+from config.model import DURATION_PATTERN, PERCENT_PATTERN, SIZE_PATTERN, Config, Device, Link, written_duration, written_size
 
 Schema = dict[str, Any]
+
+_WRITTEN: tuple[tuple[str, Callable[[int], str]], ...] = (
+    (DURATION_PATTERN, written_duration),
+    (SIZE_PATTERN, written_size),
+    (PERCENT_PATTERN, lambda part: f"{part}%"),
+)
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -146,7 +152,7 @@ def _plain(part: Any) -> Any:
         plain |= {"propertyNames": {"pattern": pattern}, "additionalProperties": value}
     if plain.get("default", 0) is None or (plain.get("default") in ("", [], {}) and "default" in plain):
         del plain["default"]
-    for pattern, written in ((DURATION_PATTERN, written_duration), (SIZE_PATTERN, written_size)):
+    for pattern, written in _WRITTEN:
         if plain.get("pattern") == pattern:
             plain = {
                 key: value for key, value in plain.items() if key not in ("minimum", "maximum", "exclusiveMinimum")
