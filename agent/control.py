@@ -9,7 +9,6 @@ What is always true here:
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import socket

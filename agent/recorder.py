@@ -242,7 +242,7 @@ class Recorder:
             await asyncio.sleep(0.01)
         await self._owner.call(lambda: self._keeper.turn(catalogues, config))
         self._streams = tuple(catalogues)
-        self._sealed_ns = {**dict.fromkeys(catalogues, self._clock.boot_ns()), **self._sealed_ns}
+        self._sealed_ns = {**dict.fromkeys(catalogues, self.clock.boot_ns()), **self._sealed_ns}
         self._seal_every_ns = seal_every_ns
         self._urgent.set()
         self._note_ledger()

@@ -10,7 +10,7 @@ What is always true here:
 The commands and the composition root enter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -17,6 +17,7 @@ from cryptography import x509
 from pydantic import BaseModel
 
 from agent.estimate import Estimate
+from buffer.seal import Moment
 from config import checks
 from config.errors import Fault, KeyPath, fault_at
 from config.load import Loaded
@@ -37,8 +38,8 @@ _PEM = b"-----BEGIN CERTIFICATE-----"
 class WallClock(Clock, Protocol):
     """The clock of drivers, with the date."""
 
-    def wall_ns(self) -> int:
-        """Give the nanoseconds since 1970-01-01T00:00Z, whatever they are worth."""
+    def moment(self) -> Moment:
+        """Give what time it is, as far as it may be believed."""
         ...
 
 
@@ -94,7 +95,7 @@ def _certificates(part: BaseModel, path: KeyPath, loaded: Loaded, clock: WallClo
         if isinstance(value, BaseModel):
             yield from _certificates(value, where, loaded, clock)
         elif isinstance(value, str) and (ends := ends_of(Path(value))) is not None:
-            days = (ends.timestamp() * 1e9 - clock.wall_ns()) / _NS_PER_DAY
+            days = (ends.timestamp() * 1e9 - clock.moment().wall_ns) / _NS_PER_DAY
             words = {"file": Path(value).name, "day": f"{ends:%Y-%m-%d}", "days": math.floor(days)}
             if days < SOON_DAYS:
                 code = "config.certificate-expired" if days < 0 else "config.certificate-expires"

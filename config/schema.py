@@ -21,7 +21,16 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from config.model import DURATION_PATTERN, PERCENT_PATTERN, SIZE_PATTERN, Config, Device, Link, written_duration, written_size
+from config.model import (
+    DURATION_PATTERN,
+    PERCENT_PATTERN,
+    SIZE_PATTERN,
+    Config,
+    Device,
+    Link,
+    written_duration,
+    written_size,
+)
 
 Schema = dict[str, Any]
 

@@ -25,6 +25,7 @@ from agent.errors import Exit
 from agent.owner import in_daemon
 from agent.reload import difference
 from agent.settings import read
+from agent.uplink import Uplink
 from agent.works import Works
 from buffer.block import open_envelope, trust
 from buffer.errors import BufferUnreadable
@@ -58,7 +59,7 @@ class Station:
         self.write()
         clock = SystemClock()
         reread = partial(read, self.file, clock)
-        self.app = App(reread(), clock, reread)
+        self.app = App(reread(), clock, reread=reread)
         self.running = asyncio.create_task(self.app.run(self.stop))
         for name in self.document["links"]:
             await until(lambda name=name: self.good(name) > 0)  # type: ignore[misc]
@@ -359,7 +360,10 @@ async def test_uplinks_come_change_and_go_while_others_run_on(station: Station, 
         station.document["uplinks"]["factory"]["window"] = 5
         assert (await station.reload())["uplinks"] == {"gone": ["factory"], "new": ["factory"]}
         await connected(station, "province", "factory")
-        assert len(station.app._recorder.listeners) == 2
+        listening = [
+            one for one in station.app._recorder.listeners if isinstance(getattr(one, "__self__", None), Uplink)
+        ]
+        assert len(listening) == 2
         kept = station.document["uplinks"].pop("factory")
         await station.reload()
         await connected(station, "province")
@@ -386,6 +390,25 @@ async def test_an_uplink_that_carries_all_streams_gets_one_that_comes(station: S
         assert told["uplinks"] == {"gone": ["province"], "new": ["province"]}
         await connected(station, "province")
         await until(lambda: any(message.topic.endswith("/block/production") for message in received))
+
+
+async def test_a_format_that_gives_times_may_come_and_so_may_a_stream_for_it(
+    station: Station, platform: Platform
+) -> None:
+    """The chains are read for it then, and a stream that nobody had at the start is placed in time as well."""
+    async with platform_listener(platform) as received:
+        station.document["uplinks"] = {"province": uplink(platform, "province")}
+        await station.reload()
+        await connected(station, "province")
+        station.document["uplinks"]["province"]["format"] = "json"
+        assert (await station.reload())["uplinks"]["new"] == ["province"]
+        station.document["links"]["pump"]["devices"]["press"]["stream"] = "production"
+        await station.reload()
+        await connected(station, "province")
+        await goes_on(station, "pump")
+        assert station.running.done() is False
+        if station.status["clock"]["quality"] == "synchronised":
+            await until(lambda: any(message.topic.endswith("/json/production") for message in received))
 
 
 @asynccontextmanager
