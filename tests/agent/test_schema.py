@@ -189,3 +189,19 @@ def test_the_command_prints_it(capsys):
     """As JSON and nothing else."""
     command()
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(SCHEMA))
+
+
+@pytest.mark.parametrize(
+    "path", [("uplinks", "Bad Name"), ("links", "Bad Name"), ("links", "l", "devices", "Bad Name")]
+)
+def test_names_are_judged_wherever_they_stand(path):
+    """They become topics."""
+    tree = {"gateway": {"id": "a"}, "uplinks": {"p": {"url": "mqtt://h:1"}}}
+    device = {"every": "1s", "points": {"p": {}}}
+    tree["links"] = {"l": {"driver": "simulated", "devices": {"d": device}}}
+    assert faults_of(tree) == []
+    parent = tree
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = next(iter(parent.values()))
+    assert faults_of(tree)
