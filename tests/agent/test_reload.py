@@ -475,3 +475,26 @@ async def trambien(*arguments: str) -> tuple[int, str]:
     )
     said, _ = await process.communicate()
     return process.returncode or 0, said.decode()
+
+
+async def test_who_may_not_order_is_told_and_nothing_is_reloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """77, with what to do about it: status may be asked by the group, a reload may not."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(SERVICE)
+    (tmp_path / "data").mkdir()
+    ordered: list[int] = []
+
+    async def order() -> dict[str, Any]:
+        ordered.append(1)
+        return {}
+
+    monkeypatch.setattr(control, "_user", lambda _: 12345)
+    path = control.socket_path(tmp_path / "data" / "buffer.db")
+    serving = asyncio.create_task(control.serve(path, {}, {"reload": order}))
+    await until(path.exists)
+    code, said = await trambien("reload", "-c", str(file))
+    serving.cancel()
+    assert (code, ordered) == (Exit.PERMISSION, [])
+    assert "sudo" in said
