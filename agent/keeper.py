@@ -6,6 +6,9 @@ What is always true here:
 - A block exists for the rest of the house once its commit has returned, never before (B3).
 - After any failed commit the store is closed; the next call opens it again, which begins a new epoch whose first
   block in every stream says so (B2). What was being sealed is still the caller's.
+- A commit whose synchronisation alone failed may be in the file. Whatever is opened again must end as one of our
+  commits would have left it, and is made sure of before it is believed.
+- While the store cannot commit, blocks are sealed onto a branch in memory; it is adopted as a whole, or not at all.
 
 Only `agent.recorder` enters, through the owner's thread.
 """
@@ -16,10 +19,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.branch import Branch, numbered
 from agent.health import Document, StreamHealth
 from agent.log import Log
 from buffer.block import Block
-from buffer.errors import BufferLocked, BufferUnreadable, CommitFailed
+from buffer.errors import BufferLocked, BufferNewer, BufferUnreadable, ChainBroken, CommitFailed
 from buffer.frame import Layout
 from buffer.intervals import Intervals
 from buffer.keys import Signer
@@ -54,10 +58,11 @@ class Kept(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Blocks read back, in order, and the positions found damaged."""
+    """Blocks read back, in order, the positions found damaged, and those that were sealed in memory and had no room."""
 
     blocks: tuple[Kept, ...]
     damaged: tuple[int, ...]
+    lost: tuple[int, ...] = ()
 
 
 class Definition(NamedTuple):
@@ -89,6 +94,9 @@ class Keeper:
         self._sealer: Sealer | None = None
         self._heads: dict[str, Head] | None = None
         self._doubtful: tuple[Mapping[str, Batch], list[Sealed]] | None = None
+        self._may_be: dict[str, Head] | None = None
+        self._branch: Branch | None = None
+        self._known: dict[str, str] = {}
         self.epoch = b""
         self.ledgers: dict[str, StreamHealth] = {}
         """By stream; replaced as a whole after every commit, so that any thread may read it."""
@@ -110,26 +118,98 @@ class Keeper:
 
     def seal(self, batches: Mapping[str, Batch], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
         """Seal and commit. Raises CommitFailed; the batches are unharmed and may be given again."""
-        try:
-            store, sealer = self._opened()
-            if (kept := self._came_through(store, batches)) is not None:
-                return kept
-        except (BufferUnreadable, BufferLocked) as error:  # after a failed commit: the medium is not back yet
-            raise CommitFailed(path=str(self._site.path), reason=str(error)) from error
-        moment = self._moment()
-        self.clock = {"quality": moment.clock.quality, "max_error_ns": moment.clock.max_error_ns}
-        heads, catalogues = store.heads(), self._site.catalogues
-        sealed = [
-            sealer.seal(stream, heads.get(stream), batch, catalogues[stream], moment)
-            for stream, batch in batches.items()
-        ]
+        assert self._branch is None
+        store, sealer = self._reached()
+        if (kept := self._came_through(store, batches)) is not None:
+            return kept
+        sealed = self._seal_all(sealer, store.heads(), batches)
         try:
             positions = store.append(sealed, acknowledged)
         except CommitFailed:
             self._doubtful = (batches, sealed)
+            self._may_be = {**store.heads(), **{one.stream: one.head for one in sealed}}
             self.close()
             raise
         return self._committed(sealed, positions, store)
+
+    def seal_volatile(self, batches: Mapping[str, Batch]) -> tuple[Kept, ...]:
+        """Seal onto the branch, which the first call begins; give the blocks, which are in memory only.
+
+        The batches whose commit has just failed are on the branch already, as doubtful blocks, which are not given.
+        """
+        doubtful, self._doubtful = self._doubtful, None
+        if self._branch is None:
+            self._branch = self._new_branch(doubtful[1] if doubtful else ())
+        if doubtful and doubtful[0] is batches:
+            return ()
+        branch = self._branch
+        sealed = self._seal_all(branch.sealer, branch.heads, batches, volatile=True)
+        return tuple(
+            Kept(one.stream, position, block, one.head.catalogue)
+            for one in sealed
+            for position, block in branch.grow(one)
+        )
+
+    def reach(self) -> dict[str, int]:
+        """Open the store if it is not open, and make sure of it; give its last positions. Raises CommitFailed."""
+        return {stream: head.seq for stream, head in self._reached()[0].heads().items()}
+
+    def adopt(self, held: Mapping[str, Sequence[Kept]], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
+        """Write the branch behind what the store has; `held` is what the memory had room for.
+
+        Gives the doubtful blocks, which may be shown now. Raises CommitFailed; the branch is unharmed then.
+        """
+        branch = self._branch
+        assert branch is not None
+        store, _ = self._reached()
+        found = store.heads()
+        parts = [
+            branch.beyond(stream, found.get(stream), [(one.position, one.block) for one in held.get(stream, ())])
+            for stream in branch.heads
+        ]
+        try:
+            store.adopt([part for part in parts if part is not None], acknowledged)
+        except CommitFailed:
+            self._may_be = dict(branch.heads)
+            self.close()
+            raise
+        return self._adopted(branch, store)
+
+    def _adopted(self, branch: Branch, store: Store) -> tuple[Kept, ...]:
+        heads = self._heads = store.heads()
+        self._branch = None
+        self._known = {stream: "volatile" for stream, head in heads.items() if head.epoch == branch.sealer.epoch}
+        self.ledgers = {**self.ledgers, **{stream: _ledger(store.counts(stream), heads[stream]) for stream in heads}}
+        return tuple(
+            Kept(one.stream, position, block, one.head.catalogue)
+            for one in branch.doubtful
+            for position, block in numbered(one)
+        )
+
+    def _new_branch(self, doubtful: Sequence[Sealed]) -> Branch:
+        """Go on from the last block sealed, in an epoch of its own: eight random bytes, as an event's id."""
+        self._known = {one.stream: "volatile" for one in doubtful}
+        return Branch(self._sealer_of(self._new_event_id()), dict(self._heads or {}), tuple(doubtful))
+
+    def _seal_all(
+        self, sealer: Sealer, heads: Mapping[str, Head], batches: Mapping[str, Batch], *, volatile: bool = False
+    ) -> list[Sealed]:
+        moment = self._moment()
+        self.clock = {"quality": moment.clock.quality, "max_error_ns": moment.clock.max_error_ns}
+        catalogues = self._site.catalogues
+        return [
+            self._knowing(sealer, stream).seal(
+                stream, heads.get(stream), batch, catalogues[stream], moment, volatile=volatile
+            )
+            for stream, batch in batches.items()
+        ]
+
+    def _knowing(self, sealer: Sealer, stream: str) -> Sealer:
+        """Give the sealer that says in a `start` how the block before it is known."""
+        known = self._known.get(stream)
+        if known is None or sealer.opening is None:
+            return sealer
+        return replace(sealer, opening=sealer.opening._replace(predecessor=known))
 
     def _came_through(self, store: Store, batches: Mapping[str, Batch]) -> tuple[Kept, ...] | None:
         """Give the blocks of the commit that failed if the store has them after all: its sync may have failed alone."""
@@ -147,6 +227,8 @@ class Keeper:
 
     def _committed(self, sealed: Sequence[Sealed], positions: Mapping[str, range], store: Store) -> tuple[Kept, ...]:
         self._heads = store.heads()
+        for one in sealed:
+            self._known.pop(one.stream, None)
         self.ledgers = {**self.ledgers, **{one.stream: _grown(self.ledgers[one.stream], one) for one in sealed}}
         return tuple(
             Kept(one.stream, position, block, one.head.catalogue)
@@ -165,12 +247,19 @@ class Keeper:
 
         Each must have the hash it is named by; what the store lacks or has wrongly is taken from the present settings.
         """
-        store, _ = self._opened()
-        catalogue = self._true(digest, store.catalogue(digest))
-        return Definition(
-            catalogue,
-            {identity: self._true(identity, store.layout(identity)) for identity in decode_catalogue(catalogue)},
-        )
+        catalogue = self._true(digest, self._stored(lambda store: store.catalogue(digest)))
+        layouts = {
+            identity: self._true(identity, self._stored(lambda store, name=identity: store.layout(name)))  # type: ignore[misc]
+            for identity in decode_catalogue(catalogue)
+        }
+        return Definition(catalogue, layouts)
+
+    def _stored(self, find: Callable[[Store], bytes | None]) -> bytes | None:
+        """Look something up; a store that cannot be read now has nothing."""
+        try:
+            return find(self._opened()[0])
+        except (BufferUnreadable, BufferLocked, CommitFailed):
+            return None
 
     def _true(self, digest: bytes, stored: bytes | None) -> bytes:
         if stored is not None and sha256(stored).digest() == digest:
@@ -188,32 +277,55 @@ class Keeper:
             self._store.close()
             self._store = None
 
+    def _reached(self) -> tuple[Store, Sealer]:
+        """Give the store, opened if need be. Raises CommitFailed: whatever is wrong, nothing can be committed now."""
+        try:
+            return self._opened()
+        except (BufferUnreadable, BufferLocked, BufferNewer, ChainBroken) as error:  # the medium is not back yet
+            raise CommitFailed(path=str(self._site.path), reason=str(error)) from error
+
     def _open_ours(self) -> Store:
         """Open the store; after the first time, only the very one that we had: another medium is not written to."""
         path = self._site.path
         if self._heads is not None and not path.exists():
             raise BufferUnreadable(path=str(path), reason="the file is gone")
         store = Store.open(path, self._site.keys)
-        expected = [self._heads or {}, {one.stream: one.head for one in self._doubtful[1]} if self._doubtful else {}]
-        found = store.heads()
-        if self._heads is not None and found not in (expected[0], {**expected[0], **expected[1]}):
+        try:
+            if self._heads is not None:
+                found = self._recognised(store)
+                if found == self._heads:  # what failed is not there, and may be sealed again
+                    self._doubtful = None
+                self._heads, self._may_be = found, None
+        except BaseException:
             store.close()
-            raise BufferUnreadable(path=str(path), reason="another file stands in its place")
+            raise
         return store
+
+    def _recognised(self, store: Store) -> dict[str, Head]:
+        """Give the heads of a file that is ours for certain, and on the disk for certain."""
+        found = store.heads()
+        if found not in (self._heads, self._may_be):
+            raise BufferUnreadable(path=str(self._site.path), reason="another file stands in its place")
+        store.make_sure()
+        return found
 
     def _opened(self) -> tuple[Store, Sealer]:
         """Give the store as it is open; after a failed commit, open it again in a new epoch."""
         if self._store is None or self._sealer is None:
             store = self._store = self._open_ours()
-            identity = self._site.identity
-            opening = Opening(self._new_event_id(), identity.software, identity.hardware, identity.config)
             self.epoch = store.epoch
-            self._sealer = Sealer(identity.gateway, identity.signer, store.epoch, self._site.max_block, opening)
+            self._sealer = self._sealer_of(store.epoch)
         return self._store, self._sealer
+
+    def _sealer_of(self, epoch: bytes) -> Sealer:
+        identity = self._site.identity
+        opening = Opening(self._new_event_id(), identity.software, identity.hardware, identity.config)
+        return Sealer(identity.gateway, identity.signer, epoch, self._site.max_block, opening)
 
 
 def _ledger(counts: Counts, head: Head | None) -> StreamHealth:
-    ledger = StreamHealth(counts.sealed, held=counts.held, evicted=counts.evicted, damaged=counts.damaged)
+    sealed, held, evicted, damaged, lost = counts
+    ledger = StreamHealth(sealed, held=held, evicted=evicted, damaged=damaged, lost=lost)
     return ledger if head is None else _at(ledger, head)
 
 

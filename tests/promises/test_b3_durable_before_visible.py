@@ -211,8 +211,8 @@ async def test_a_commit_whose_sync_alone_failed_is_not_sealed_twice(
 
 async def test_another_file_in_the_place_of_ours_is_not_written_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A medium that vanishes is waited for; when it is back everything is committed, in order."""
-    monkeypatch.setattr("agent.recorder.FIRST_RETRY_S", 0.05)
-    monkeypatch.setattr("agent.recorder.LONGEST_RETRY_S", 0.05)
+    monkeypatch.setattr("agent.volatile.FIRST_RETRY_S", 0.05)
+    monkeypatch.setattr("agent.volatile.LONGEST_RETRY_S", 0.05)
     away = path.with_name("away")
     away.mkdir()
     async with Bench(path) as bench:
@@ -242,7 +242,7 @@ async def test_stopping_while_the_store_is_tried_again_tries_once_more_at_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waited for the disk is sealed if the disk has room again."""
-    monkeypatch.setattr("agent.recorder.FIRST_RETRY_S", 60.0)
+    monkeypatch.setattr("agent.volatile.FIRST_RETRY_S", 60.0)
     async with Bench(path) as bench:
         await bench.sealed(1)
         await bench.owner.call(lambda: bench.keeper._store._db.execute("PRAGMA max_page_count = 1"))
