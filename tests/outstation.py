@@ -282,7 +282,7 @@ def _layouts(reader: Reader, digest: bytes) -> tuple[Layout, ...]:
     return tuple(decode_layout(layout) for layout in encoded if layout is not None)
 
 
-# -- media ---------------------------------------------------------------------------------------------------------------
+# -- media -----------------------------------------------------------------------------------------------------------
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
