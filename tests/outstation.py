@@ -182,6 +182,12 @@ class Outstation:
     # -- the agent ---------------------------------------------------------------------------------------------------
 
     @property
+    def returncode(self) -> int | None:
+        """How the agent's process ended; None while it runs."""
+        assert self._process is not None
+        return self._process.returncode
+
+    @property
     def pid(self) -> int:
         """The agent's process."""
         assert self._process is not None
@@ -291,13 +297,17 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.contextmanager
-def ext4(directory: Path, mebibytes: int = 24) -> Iterator[Path]:
-    """Give a mounted ext4 file system of its own on a loop device; nothing is left of it."""
+def ext4(directory: Path, mebibytes: int = 24, block_bytes: int = 4096) -> Iterator[Path]:
+    """Give a mounted ext4 file system of its own on a loop device; nothing is left of it.
+
+    Its blocks are those of any larger one. With smaller blocks than a page of memory, a full disk kills whoever maps a
+    file with holes (SIGBUS), as SQLite does with its index.
+    """
     image, mount = directory / "image", directory / "mount"
     mount.mkdir()
     with image.open("wb") as file:
         file.truncate(mebibytes << 20)
-    run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", str(image))
+    run("mkfs.ext4", "-q", "-F", "-b", str(block_bytes), "-E", "lazy_itable_init=0", str(image))
     run("mount", "-o", "loop", str(image), str(mount))
     try:
         yield mount
