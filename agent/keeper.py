@@ -13,6 +13,8 @@ What is always true here:
 Only `agent.recorder` enters, through the owner's thread.
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -23,7 +25,7 @@ from agent.branch import Branch, numbered
 from agent.health import Document, StreamHealth
 from agent.log import Log
 from buffer.block import Block
-from buffer.errors import BufferLocked, BufferNewer, BufferUnreadable, ChainBroken, CommitFailed
+from buffer.errors import BufferLocked, BufferNewer, BufferUnreadable, ChainBroken, CommitFailed, StoreFull
 from buffer.frame import Layout
 from buffer.intervals import Intervals
 from buffer.keys import Signer
@@ -32,6 +34,11 @@ from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
 from buffer.store import Counts, Store
 
 _log = Log("keeper")
+
+ROOM_BYTES = 256 << 10
+"""So much must be free before the file is opened again after a failed commit: less is not enough for one. And where
+blocks on the disk are smaller than pages of memory, SQLite's index, mapped with holes, would kill the process (SIGBUS).
+"""
 
 AckKey = tuple[str, str]
 """An uplink's name and a stream's."""
@@ -289,6 +296,8 @@ class Keeper:
         path = self._site.path
         if self._heads is not None and not path.exists():
             raise BufferUnreadable(path=str(path), reason="the file is gone")
+        if self._heads is not None and _free_bytes(path.parent) < ROOM_BYTES:
+            raise StoreFull(path=str(path), reason="no space left on the disk")
         store = Store.open(path, self._site.keys)
         try:
             if self._heads is not None:
@@ -321,6 +330,15 @@ class Keeper:
         identity = self._site.identity
         opening = Opening(self._new_event_id(), identity.software, identity.hardware, identity.config)
         return Sealer(identity.gateway, identity.signer, epoch, self._site.max_block, opening)
+
+
+def _free_bytes(folder: Path) -> int:
+    """Give the space that this process may take on the file system of a folder, all of it where that is not known."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return sys.maxsize
+    return (found.f_bavail if os.geteuid() else found.f_bfree) * found.f_frsize
 
 
 def _ledger(counts: Counts, head: Head | None) -> StreamHealth:
