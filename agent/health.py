@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from agent.link_quality import LinkQuality
 from drivers.api import Figures, Parked, Tally
 
 RING = 256
@@ -155,6 +156,7 @@ class UplinkHealth:
     pending: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     bytes_sent: int = 0
+    quality: LinkQuality = field(default_factory=LinkQuality)
     error: Trouble | None = None
     """Why there is no connection."""
     refusal: Trouble | None = None
@@ -240,6 +242,8 @@ class Health:
     """Blocks are sealed in memory, because the buffer cannot be written."""
     ring: Document = field(default_factory=dict)
     """What is in memory only."""
+    key_error: Trouble | None = None
+    """Why the platform cannot know the key."""
 
     def document(self, now_ns: int, uplink: str | None = None) -> Document:
         """Render the state as JSON: of the whole station, or of what concerns one uplink's streams."""
@@ -249,6 +253,7 @@ class Health:
             "gateway": self.gateway,
             "version": self.version,
             "key": self.key_id,
+            "key_error": trouble_document(self.key_error),
             "config": self.config_digest,
             "uptime_s": round((now_ns - self.started_ns) / 1e9, 3),
             "boot_ns": now_ns,

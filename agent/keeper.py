@@ -6,6 +6,9 @@ What is always true here:
 - A block exists for the rest of the house once its commit has returned, never before (B3).
 - After any failed commit the store is closed; the next call opens it again, which begins a new epoch whose first
   block in every stream says so (B2). What was being sealed is still the caller's.
+- A rotation is one commit of `key-rotated` in every stream of the store, signed with the old key; then the store is
+  opened again, and the new epoch is signed with the new one. Where the commit's end is not known, the heads found at
+  the next opening say which key is in force.
 - A commit whose synchronisation alone failed may be in the file. Whatever is opened again must end as one of our
   commits would have left it, and is made sure of before it is believed.
 - While the store cannot commit, blocks are sealed onto a branch in memory; it is adopted as a whole, or not at all.
@@ -24,12 +27,23 @@ from typing import NamedTuple
 from agent.branch import Branch, numbered
 from agent.health import Document, StreamHealth
 from agent.log import Log
+from buffer.accounts import events_of
 from buffer.block import Block
-from buffer.errors import BufferLocked, BufferNewer, BufferUnreadable, ChainBroken, CommitFailed, StoreFull
-from buffer.frame import Layout
+from buffer.custody import Custody
+from buffer.errors import (
+    BlockInvalid,
+    BufferLocked,
+    BufferNewer,
+    BufferUnreadable,
+    ChainBroken,
+    CommitFailed,
+    KeyFixed,
+    StoreFull,
+)
+from buffer.frame import Event, Layout
 from buffer.intervals import Intervals
 from buffer.keys import Signer
-from buffer.layout import decode_catalogue, encode_catalogue, encode_layout, layout_id
+from buffer.layout import decode_catalogue, decode_layout, encode_catalogue, encode_layout, layout_id
 from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
 from buffer.store import Counts, Store
 
@@ -81,13 +95,17 @@ class Definition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What a keeper is told: the file, who seals, the keys believed, and what each stream's positions mean."""
+    """What a keeper is told: the file, who seals, the keys believed, and what each stream's positions mean.
+
+    `custody` is None where the signer is not a key of ours to rotate.
+    """
 
     path: Path
     identity: Identity
     keys: tuple[bytes, ...]
     catalogues: Mapping[str, tuple[Layout, ...]]
     max_block: int
+    custody: Custody | None = None
 
 
 class Keeper:
@@ -101,6 +119,8 @@ class Keeper:
         self._sealer: Sealer | None = None
         self._heads: dict[str, Head] | None = None
         self._doubtful: tuple[Mapping[str, Batch], list[Sealed]] | None = None
+        self._keys = site.keys
+        self._late: tuple[Kept, ...] = ()
         self._may_be: dict[str, Head] | None = None
         self._branch: Branch | None = None
         self._known: dict[str, str] = {}
@@ -130,6 +150,15 @@ class Keeper:
         if (kept := self._came_through(store, batches)) is not None:
             return kept
         sealed = self._seal_all(sealer, store.heads(), batches)
+        return self._with_late(self._commit(batches, sealed, acknowledged, store))
+
+    def _commit(
+        self,
+        batches: Mapping[str, Batch],
+        sealed: list[Sealed],
+        acknowledged: Mapping[AckKey, Intervals],
+        store: Store,
+    ) -> tuple[Kept, ...]:
         try:
             positions = store.append(sealed, acknowledged)
         except CommitFailed:
@@ -139,11 +168,17 @@ class Keeper:
             raise
         return self._committed(sealed, positions, store)
 
+    @property
+    def rotation_in_doubt(self) -> bool:
+        """Say whether it is not known which key is in force: nothing can be sealed before that, in memory neither."""
+        return self._doubtful is not None and not self._doubtful[0]
+
     def seal_volatile(self, batches: Mapping[str, Batch]) -> tuple[Kept, ...]:
         """Seal onto the branch, which the first call begins; give the blocks, which are in memory only.
 
         The batches whose commit has just failed are on the branch already, as doubtful blocks, which are not given.
         """
+        assert not self.rotation_in_doubt
         doubtful, self._doubtful = self._doubtful, None
         if self._branch is None:
             self._branch = self._new_branch(doubtful[1] if doubtful else ())
@@ -202,7 +237,7 @@ class Keeper:
         self, sealer: Sealer, heads: Mapping[str, Head], batches: Mapping[str, Batch], *, volatile: bool = False
     ) -> list[Sealed]:
         moment = self._moment()
-        self.clock = {"quality": moment.clock.quality, "max_error_ns": moment.clock.max_error_ns}
+        self.clock = moment.clock._asdict()
         catalogues = self._site.catalogues
         return [
             self._knowing(sealer, stream).seal(
@@ -218,10 +253,70 @@ class Keeper:
             return sealer
         return replace(sealer, opening=sealer.opening._replace(predecessor=known))
 
+    @property
+    def signer(self) -> Signer:
+        """The key in force."""
+        custody = self._site.custody
+        return self._site.identity.signer if custody is None else custody.signer
+
+    def rotate(self) -> tuple[Kept, ...]:
+        """Put a new key in force; give the blocks that say so.
+
+        Raises CommitFailed, where it is not known before the next opening; KeyFixed, EnrolFirst or BufferUnreadable,
+        where nothing was changed.
+        """
+        custody = self._site.custody
+        if custody is None:
+            raise KeyFixed(path=str(self._site.path))
+        if self._branch is not None:
+            raise CommitFailed(path=str(self._site.path), reason="blocks are sealed in memory")
+        if self._doubtful is not None:
+            raise CommitFailed(path=str(self._site.path), reason="the last commit is in doubt")
+        store, sealer = self._opened()
+        moment, gateway = self._moment(), self._site.identity.gateway
+        statement = custody.begin(gateway)
+        data = (("key", custody.pending), ("statement", statement))
+        batch = Batch(events=[Event("key-rotated", moment.boot_ns, self._new_event_id(), data)])
+        heads = store.heads()
+        streams = dict.fromkeys((*self._site.catalogues, *heads))
+        sealed = [sealer.seal(one, heads.get(one), batch, self._layouts(one, store), moment) for one in streams]
+        kept = self._commit({}, sealed, {}, store)
+        self._switch(custody)
+        self.close()
+        return kept
+
+    def _switch(self, custody: Custody) -> None:
+        try:
+            custody.switch(self._site.identity.gateway)
+        except BufferUnreadable as error:  # the next key is durable, and the next start ends what is left
+            _log.error("key-switch-unfinished", reason=error)
+        self._keys = (custody.signer.public_key, *self._keys)
+        _log.info("key-rotated", key=custody.signer.kid)
+
+    def _settle(self, store: Store) -> None:
+        """End a rotation that was cut short, by what the heads say."""
+        custody = self._site.custody
+        if custody is None or custody.pending is None:
+            return
+        if any(_brings(store, stream, custody.pending) for stream in store.heads()):
+            self._switch(custody)
+        else:
+            custody.undo()
+
+    def _layouts(self, stream: str, store: Store) -> tuple[Layout, ...]:
+        """Give what a stream's positions mean: of one that is not configured any more, as it was last signed."""
+        if stream in self._site.catalogues:
+            return self._site.catalogues[stream]
+        try:
+            known = self.definition(store.heads()[stream].catalogue)
+            return tuple(decode_layout(known.layouts[one]) for one in decode_catalogue(known.catalogue))
+        except (BufferUnreadable, BlockInvalid):
+            return ()
+
     def _came_through(self, store: Store, batches: Mapping[str, Batch]) -> tuple[Kept, ...] | None:
         """Give the blocks of the commit that failed if the store has them after all: its sync may have failed alone."""
         doubtful, self._doubtful = self._doubtful, None
-        if doubtful is None or doubtful[0] is not batches or not doubtful[1]:
+        if doubtful is None or not doubtful[1]:
             return None
         heads = store.heads()
         if any(heads.get(one.stream) != one.head for one in doubtful[1]):
@@ -230,7 +325,15 @@ class Keeper:
         positions = {
             one.stream: range(ends[one.stream] - len(one.blocks) + 1, ends[one.stream] + 1) for one in doubtful[1]
         }
-        return self._committed(doubtful[1], positions, store)
+        kept = self._committed(doubtful[1], positions, store)
+        if doubtful[0] is batches:
+            return self._with_late(kept)
+        self._late = (*self._late, *kept)  # a rotation: told with what is sealed next
+        return None
+
+    def _with_late(self, kept: tuple[Kept, ...]) -> tuple[Kept, ...]:
+        late, self._late = self._late, ()
+        return (*late, *kept)
 
     def _committed(self, sealed: Sequence[Sealed], positions: Mapping[str, range], store: Store) -> tuple[Kept, ...]:
         self._heads = store.heads()
@@ -298,13 +401,14 @@ class Keeper:
             raise BufferUnreadable(path=str(path), reason="the file is gone")
         if self._heads is not None and _free_bytes(path.parent) < ROOM_BYTES:
             raise StoreFull(path=str(path), reason="no space left on the disk")
-        store = Store.open(path, self._site.keys)
+        store = Store.open(path, self._keys)
         try:
             if self._heads is not None:
                 found = self._recognised(store)
                 if found == self._heads:  # what failed is not there, and may be sealed again
                     self._doubtful = None
                 self._heads, self._may_be = found, None
+            self._settle(store)
         except BaseException:
             store.close()
             raise
@@ -327,9 +431,19 @@ class Keeper:
         return self._store, self._sealer
 
     def _sealer_of(self, epoch: bytes) -> Sealer:
-        identity = self._site.identity
-        opening = Opening(self._new_event_id(), identity.software, identity.hardware, identity.config)
-        return Sealer(identity.gateway, identity.signer, epoch, self._site.max_block, opening)
+        identity, custody = self._site.identity, self._site.custody
+        keys = () if custody is None else custody.statements
+        opening = Opening(self._new_event_id(), identity.software, identity.hardware, identity.config, keys=keys)
+        return Sealer(identity.gateway, self.signer, epoch, self._site.max_block, opening)
+
+
+def _brings(store: Store, stream: str, kid: bytes) -> bool:
+    """Say whether a stream's last block is signed by a key, or is the one that says it follows."""
+    last = store.last_position(stream)
+    for _, block, header in store.read(stream, last, last).blocks:
+        events = events_of(block, header)
+        return header.kid == kid or any(one.type == "key-rotated" and ("key", kid) in one.data for one in events)
+    return False
 
 
 def _free_bytes(folder: Path) -> int:

@@ -4,17 +4,22 @@ What is always true here:
 
 - Verification itself is `buffer.verify`; here blocks are only fetched, in constant memory.
 - The source is not changed: a buffer is read beside its running service, in short transactions.
+- A head is known otherwise: as a digest, from a `state` that a platform keeps, or from the service itself. A service is
+  asked before its buffer is read, so what it names must be there.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+from agent import control
 from agent.broker import Endpoint, split_url
-from agent.errors import AgentError, Exit
+from agent.errors import AgentError, Exit, NotRunning
 from agent.receiver import Receiver
 from buffer.block import MAX_ENVELOPE, MAX_PAYLOAD, Block, decode_block
 from buffer.errors import BlockInvalid
@@ -22,6 +27,7 @@ from buffer.store import Reader
 from buffer.verify import Verifier
 
 BLOCK_SUFFIX = ".block"
+DIGEST_BYTES = 32
 
 
 class SourceUnreadable(AgentError):
@@ -44,30 +50,69 @@ def is_url(source: str) -> bool:
     return source.startswith(("mqtt://", "mqtts://"))
 
 
-def prove_files(path: Path, verifier: Verifier) -> None:
+Progress = Callable[[int, int], None]
+"""Told how many blocks are done, of how many, about."""
+
+
+def prove_files(path: Path, verifier: Verifier, progress: Progress = lambda *_: None) -> None:
     """Feed every block of a buffer file or of a folder. Raises BufferUnreadable, BufferNewer or SourceUnreadable."""
-    for at, block in _folder(path) if path.is_dir() else _buffer(path):
+    for at, block in _folder(path, progress) if path.is_dir() else _buffer(path, progress):
         verifier.feed(block.envelope, block.payload, at)
 
 
-def _buffer(path: Path) -> Iterator[tuple[object, Block]]:
+def _buffer(path: Path, progress: Progress) -> Iterator[tuple[object, Block]]:
     with contextlib.closing(Reader(path)) as reader:
-        for stream in reader.streams():
+        streams = reader.streams()
+        total, done = sum(map(reader.last_position, streams)), 0
+        for stream in streams:
             for position, block in reader.blocks(stream):
                 yield f"{stream}/{position}", block
+                progress(done + position, total)
+            done += reader.last_position(stream)
 
 
-def _folder(path: Path) -> Iterator[tuple[object, Block]]:
+def _folder(path: Path, progress: Progress) -> Iterator[tuple[object, Block]]:
     files = sorted(path.glob(f"*{BLOCK_SUFFIX}"))
     if not files:
         raise SourceUnreadable("agent.source-unreadable", source=path, reason=f"no *{BLOCK_SUFFIX}")
-    for file in files:
+    for done, file in enumerate(files, start=1):
         try:
             with file.open("rb") as stream:
                 data = stream.read(MAX_ENVELOPE + MAX_PAYLOAD + 64)
         except OSError as error:
             raise SourceUnreadable("agent.source-unreadable", source=file, reason=error.strerror) from error
         yield file.name, _block(data)
+        progress(done, len(files))
+
+
+def known_heads(texts: Sequence[str]) -> set[bytes]:
+    """Give the digests that were named: in hexadecimal, or in files that hold a `state`. Raises SourceUnreadable."""
+    return {digest for text in texts for digest in _heads_of(text)}
+
+
+def _heads_of(text: str) -> set[bytes]:
+    with contextlib.suppress(ValueError):
+        if len(digest := bytes.fromhex(text)) == DIGEST_BYTES:
+            return {digest}
+    try:
+        found = _heads_in(json.loads(Path(text).read_bytes()))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        found = set()
+    if not found:
+        raise SourceUnreadable("agent.bad-head", head=text)
+    return found
+
+
+def _heads_in(state: Any) -> set[bytes]:
+    return {bytes.fromhex(stream["digest"]) for stream in state["streams"].values() if stream["digest"]}
+
+
+def service_heads(buffer: Path) -> set[bytes]:
+    """Give the heads of the service that is running with this buffer; none where none is running."""
+    try:
+        return _heads_in(control.ask(control.socket_path(buffer), "status"))
+    except (NotRunning, ValueError, TypeError, AttributeError, KeyError):
+        return set()
 
 
 def _block(data: bytes) -> Block:

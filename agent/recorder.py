@@ -210,6 +210,10 @@ class Recorder:
         self._settled[uplink, stream].add(position)
         self._unwritten.add((uplink, stream))
 
+    async def rotate_key(self) -> None:
+        """Put a new device key in force. Raises what the keeper raises."""
+        self._committed(await self._owner.call(self._keeper.rotate))
+
     # -- sealing ---------------------------------------------------------------------------------------------------
 
     async def open(self, uplinks: Iterable[str]) -> None:
@@ -268,11 +272,16 @@ class Recorder:
         while self._waiting:
             if await self._commit(self._waiting[0][0]):
                 self._done_with_first()
-            elif self._outage.lasts(self._clock.boot_ns()) or not self._roomy.is_set():
+            elif self._may_go_on():
                 await self._become_volatile()
             else:
                 return False
         return True
+
+    def _may_go_on(self) -> bool:
+        """Say whether it is time to seal in memory: not before it is known which key is in force."""
+        long = self._outage.lasts(self._clock.boot_ns()) or not self._roomy.is_set()
+        return long and not self._keeper.rotation_in_doubt
 
     def _done_with_first(self) -> None:
         self._unsealed -= self._waiting.popleft()[1]

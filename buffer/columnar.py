@@ -104,6 +104,11 @@ def decode_payload(data: bytes, layouts: Sequence[Layout]) -> Payload:
     )
 
 
+def decode_events(data: bytes) -> tuple[Event, ...]:
+    """Decode the events alone, for which no layout is needed. Raises BlockInvalid."""
+    return read_events(fields(loads(data, "payload"), _KNOWN, "payload").get(EVENTS, []))
+
+
 def _definitions(section: Any) -> Definitions | None:
     if section is None:
         return None

@@ -20,8 +20,7 @@ class Intervals:
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
         self._firsts: list[int] = []
         self._lasts: list[int] = []
-        for first, last in ranges:
-            self.add_range(first, last)
+        self.update(ranges)
 
     @classmethod
     def from_list(cls, flat: list[int]) -> "Intervals":
@@ -50,6 +49,11 @@ class Intervals:
         self._firsts[start:end] = [first]
         self._lasts[start:end] = [last]
 
+    def update(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Add every number of these intervals."""
+        for first, last in ranges:
+            self.add_range(first, last)
+
     def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
         """Give what is missing from `first` to `last`, both included."""
         missing = []
@@ -60,6 +64,12 @@ class Intervals:
             first = self._lasts[at] + 1
             at += 1
         return [*missing, (first, last)] if first <= last else missing
+
+    def within(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Give what is in from `first` to `last`, both included."""
+        at = bisect_left(self._lasts, first)
+        end = bisect_right(self._firsts, last)
+        return [(max(first, self._firsts[i]), min(last, self._lasts[i])) for i in range(at, end)]
 
     def covers(self, first: int, last: int) -> bool:
         """Say whether every number from `first` to `last` is in."""

@@ -3,144 +3,70 @@
 What is always true here:
 
 - Nothing of a block is believed before its signature; one that is not proven only adds to the list of faults.
-- Proven blocks are kept as *runs*: stretches in which each block names the one before by its digest, numbers grow by
-  one and totals add up. A block extends a run, joins two, or begins one; so memory grows with the gaps alone.
 - A number of a stream belongs to one block, whatever its epoch. A second, different one is a fork: two blocks of one
   identity, or two that name one predecessor. The same bytes again are a repeat, which at-least-once delivery allows.
 - Which of the two it was is known of the last `RECENT` blocks, or of all with `remember`; else it is `again`, and
   unexplained.
-- A payload that is gone leaves a signed hole; a block that is gone leaves a gap, with its readings and two edges.
+- Volatile blocks stand on a branch of their own until a block that is not names their last one. A branch that shares
+  numbers with the chain was abandoned: no fork.
+- A payload that is gone leaves a signed hole; a block that is gone leaves a gap, signed where an event covers it.
 - A tail that is cut off cannot be seen from inside: `expect_head` says what the last block must be.
+- Memory grows with gaps, holes and epochs, not with blocks.
 
 The tools enter, and the store at start.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
-from buffer.block import Block, Header, Totals, check_payload, open_envelope, payload_bytes, trust
+from buffer.accounts import events_of
+from buffer.block import Block, Header, check_payload, open_envelope, payload_bytes
 from buffer.columnar import Payload, decode_payload
 from buffer.errors import BlockInvalid
+from buffer.findings import Findings, Named, report
 from buffer.frame import Layout
-from buffer.intervals import Intervals
+from buffer.line import Line
+from buffer.report import Abandoned, Edge, EpochReport, Fault, Gap, Hole, Ledger, Report, Verdict
+from buffer.trust import KeyRing
+
+__all__ = [
+    "Abandoned", "Edge", "EpochReport", "Fault", "Gap", "Hole", "Ledger", "Report", "Verdict", "Verifier", "payload_of",
+]  # fmt: skip
 
 RECENT = 4096
 MAX_FAULTS = 1000
 """Faults beyond this are counted and not described."""
 
-Verdict = Literal["complete", "unexplained", "unreadable"]
-"""All there and every hole signed; something is missing or wrong; nothing at all could be proven."""
-
-
-class Edge(NamedTuple):
-    """A block next to something worth naming."""
-
-    epoch: bytes
-    seq: int
-    boot_id: bytes
-    boot_ns: int
-    wall_ns: int
-    interval: tuple[int, int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Blocks that are missing. `before` is None where the stream's beginning is.
-
-    `readings` is how many they held, by the totals on both sides.
-    """
-
-    gateway: str
-    stream: str
-    first_seq: int
-    last_seq: int
-    readings: int
-    before: Edge | None
-    after: Edge
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that must not be.
-
-    Of the bytes: envelope-size, not-sign1, wrong-type, foreign-key, bad-signature, header, version, do-not-interpret,
-    payload-length, payload-digest. Of the chain: fork, again, broken-link, misnumbered, totals, head-missing.
-    `at` is the label the block was fed with; the names and the number are empty where nothing was proven.
-    """
-
-    reason: str
-    at: object = None
-    gateway: str = ""
-    stream: str = ""
-    seq: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    """What was proven of one epoch of a stream."""
-
-    gateway: str
-    stream: str
-    epoch: bytes
-    blocks: int
-    readings: int
-    evicted: int
-    first: Edge
-    last: Edge
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What was found. `heads` are the digests of the last blocks, by (gateway, stream)."""
-
-    verdict: Verdict
-    blocks: int
-    readings: int
-    evicted: int
-    repeats: int
-    faults: tuple[Fault, ...]
-    fault_count: int
-    gaps: tuple[Gap, ...]
-    epochs: tuple[EpochReport, ...]
-    heads: dict[tuple[str, str], bytes]
-
-    def count(self, *reasons: str) -> int:
-        """Count the described faults of these reasons."""
-        return sum(fault.reason in reasons for fault in self.faults)
-
-
-@dataclass(slots=True)
-class _Run:
-    """A proven stretch. `before` are the totals before its first block."""
-
-    prev: bytes | None
-    first: Edge
-    before: int
-    last: Edge
-    digest: bytes
-    totals: Totals
-
-
-@dataclass(slots=True)
-class _Epoch:
-    first: Edge
-    last: Edge
-    blocks: int = 0
-    readings: int = 0
-    evicted: int = 0
+_Identity = tuple[int, bytes, int]
+"""Of a chain, the epoch where the block is volatile, and the number."""
 
 
 @dataclass(slots=True)
 class _Chain:
-    """Everything known of one stream."""
+    """One stream: its line, and the volatile branches that nothing goes on from yet."""
 
-    seen: Intervals = field(default_factory=Intervals)
-    tails: dict[bytes, _Run] = field(default_factory=dict)
-    fronts: dict[bytes | None, _Run] = field(default_factory=dict)
-    epochs: dict[bytes, _Epoch] = field(default_factory=dict)
+    number: int
+    main: Line = field(default_factory=Line)
+    branches: dict[bytes, Line] = field(default_factory=dict)
+    confirmed: set[bytes] = field(default_factory=set)
+
+    def line_of(self, header: Header) -> Line:
+        """Give the line that a block belongs to."""
+        if not header.volatile or header.epoch in self.confirmed:
+            return self.main
+        return self.branches.setdefault(header.epoch, Line())
+
+    def confirm(self, header: Header) -> list[str]:
+        """Make branches that a block goes on from part of the chain; give what is wrong with them."""
+        found = [epoch for epoch, branch in self.branches.items() if branch.runs.ends_in(header.prev)]
+        self.confirmed.update(found)
+        return [reason for epoch in found for reason in self.main.absorb(self.branches.pop(epoch))]
+
+    def ends_in(self, digest: bytes) -> bool:
+        """Say whether a stretch of the chain, or of a branch, ends in this block."""
+        return any(line.runs.ends_in(digest) for line in (self.main, *self.branches.values()))
 
 
 class Verifier:
@@ -151,82 +77,109 @@ class Verifier:
     """
 
     def __init__(self, trusted: Iterable[bytes], *, whole: bool = True, remember: bool = False) -> None:
-        self._keys = trust(tuple(trusted))
+        self._ring = KeyRing(trusted)
         self._whole = whole
         self._remember = remember
         self._chains: dict[tuple[str, str], _Chain] = {}
-        self._recent: OrderedDict[tuple[str, str, int], bytes] = OrderedDict()
+        self._recent: OrderedDict[_Identity, bytes] = OrderedDict()
         self._expected: dict[bytes, bool] = {}
         self._faults: list[Fault] = []
         self._fault_count = 0
         self._repeats = 0
+        self._renamed: list[tuple[str, str, str]] = []
 
     def feed(self, envelope: bytes, payload: bytes | None, at: object = None) -> Header | None:
         """Take a block; give its header if the envelope is proven. `at` labels it in faults."""
         try:
-            header = open_envelope(envelope, self._keys)
+            header = open_envelope(envelope, self._ring.keys)
         except BlockInvalid as error:
             self._fault(Fault(error.reason, at))
             return None
         block = Block(envelope, payload)
-        chain = self._chains.setdefault((header.gateway, header.stream), _Chain())
-        digest = block.digest
-        if header.seq in chain.seen:
-            self._judge_again(header, block, digest, at)
+        chain = self._chain(header)
+        identity = (chain.number, header.epoch if header.volatile else b"", header.seq)
+        line = chain.line_of(header)
+        if header.seq in line.seen:
+            self._judge_again(line, identity, header, block, at)
         else:
-            self._note(header, digest)
-            chain.seen.add(header.seq)
-            self._link(chain, header, digest, at)
-            self._count(chain, header, block, at)
+            self._add(chain, line, identity, header, block, at)
         return header
 
     def expect_head(self, digest: bytes) -> None:
         """Say that the block of this digest must be among those fed, before or after."""
-        ends = {run.digest for chain in self._chains.values() for run in chain.tails.values()}
-        self._expected[digest] = digest in ends or digest in self._recent.values()
+        known = any(chain.ends_in(digest) for chain in self._chains.values())
+        self._expected[digest] = known or digest in self._recent.values()
 
     def report(self) -> Report:
         """Say what is known by now."""
-        chains = sorted(self._chains.items())
         missing = [Fault("head-missing", digest) for digest, found in self._expected.items() if not found]
-        broken = [fault for name, chain in chains for fault in _broken_links(name, chain)]
-        gaps = tuple(gap for name, chain in chains for gap in _gaps(name, chain, self._whole))
-        epochs = tuple(_epoch_report(name, key, epoch) for name, chain in chains for key, epoch in chain.epochs.items())
-        faults = (*self._faults, *broken, *missing)
-        blocks = sum(epoch.blocks for epoch in epochs)
-        verdict: Verdict = "unexplained" if faults or gaps else "complete"
-        return Report(
-            verdict=verdict if blocks else "unreadable",
-            blocks=blocks,
-            readings=sum(epoch.readings for epoch in epochs),
-            evicted=sum(epoch.evicted for epoch in epochs),
-            repeats=self._repeats,
-            faults=faults,
-            fault_count=self._fault_count + len(broken) + len(missing),
-            gaps=gaps,
-            epochs=epochs,
-            heads={name: _ordered(chain)[-1].digest for name, chain in chains},
-        )
+        told = (*self._faults, *missing)
+        named: Named = {}
+        for name, chain in self._chains.items():
+            named.setdefault(chain.number, (name, chain.main, chain.branches))
+            named[chain.number] = (name, *named[chain.number][1:])
+        findings = Findings(told, self._fault_count + len(missing), self._repeats, tuple(self._renamed))
+        return self._with_keys(report(named, findings, whole=self._whole))
+
+    def _with_keys(self, found: Report) -> Report:
+        """Add what is wrong with keys to a report."""
+        abandoned = {branch.epoch for branch in found.abandoned}
+        faults = [Fault(one.reason, None, *one[1:]) for one in islice(self._ring.faults(abandoned), MAX_FAULTS)]
+        if not faults:
+            return found
+        count = found.fault_count + self._ring.count_faults(abandoned)
+        return replace(found, verdict="unexplained", faults=(*found.faults, *faults), fault_count=count)
+
+    def _chain(self, header: Header) -> _Chain:
+        """Give the chain of a block; under a new label it is the one whose last block it names."""
+        name = (header.gateway, header.stream)
+        if name not in self._chains:
+            self._chains[name] = self._renamed_chain(header) or _Chain(len(self._chains))
+        return self._chains[name]
+
+    def _renamed_chain(self, header: Header) -> _Chain | None:
+        for (gateway, stream), chain in self._chains.items():
+            if stream == header.stream and header.prev is not None and chain.ends_in(header.prev):
+                self._renamed.append((stream, gateway, header.gateway))
+                return chain
+        return None
 
     def _fault(self, fault: Fault) -> None:
         self._fault_count += 1
         if len(self._faults) < MAX_FAULTS:
             self._faults.append(fault)
 
-    def _blame(self, reason: str, header: Header, at: object) -> None:
-        self._fault(Fault(reason, at, header.gateway, header.stream, header.seq))
+    def _blame(self, reasons: Iterable[str], header: Header, at: object) -> None:
+        for reason in reasons:
+            self._fault(Fault(reason, at, header.gateway, header.stream, header.seq))
 
-    def _judge_again(self, header: Header, block: Block, digest: bytes, at: object) -> None:
-        known = self._recent.get((header.gateway, header.stream, header.seq))
+    def _judge_again(self, line: Line, identity: _Identity, header: Header, block: Block, at: object) -> None:
+        known = self._recent.get(identity)
         if known is None:
-            self._blame("again", header, at)
-        elif known != digest:
-            self._blame("fork", header, at)
+            self._blame(["again"], header, at)
+        elif known != block.digest:
+            self._blame(["fork"], header, at)
         elif self._payload_good(header, block, at):
             self._repeats += 1
+            self._ring.learn(header, events_of(block, header))
+            if block.payload is not None:
+                line.fill(header)
 
-    def _note(self, header: Header, digest: bytes) -> None:
-        self._recent[header.gateway, header.stream, header.seq] = digest
+    def _add(self, chain: _Chain, line: Line, identity: _Identity, header: Header, block: Block, at: object) -> None:
+        digest = block.digest
+        self._note(identity, digest)
+        self._ring.note(header)
+        if not header.volatile:
+            self._blame(chain.confirm(header), header, at)
+        self._blame(line.add(header, digest, evicted=block.payload is None), header, at)
+        if self._payload_good(header, block, at):
+            events = events_of(block, header)
+            self._ring.learn(header, events)
+            for event in events:
+                line.accounts.note(event, header.seq)
+
+    def _note(self, identity: _Identity, digest: bytes) -> None:
+        self._recent[identity] = digest
         if len(self._recent) > RECENT and not self._remember:
             self._recent.popitem(last=False)
         if digest in self._expected:
@@ -237,42 +190,9 @@ class Verifier:
             check_payload(block, header)
         except BlockInvalid as error:
             if error.reason != "evicted":
-                self._blame(error.reason, header, at)
+                self._blame([error.reason], header, at)
                 return False
         return True
-
-    def _count(self, chain: _Chain, header: Header, block: Block, at: object) -> None:
-        edge = _edge(header)
-        epoch = chain.epochs.setdefault(header.epoch, _Epoch(edge, edge))
-        epoch.first = min(epoch.first, edge, key=_seq)
-        epoch.last = max(epoch.last, edge, key=_seq)
-        epoch.blocks += 1
-        epoch.readings += header.readings
-        epoch.evicted += block.payload is None
-        self._payload_good(header, block, at)
-
-    def _link(self, chain: _Chain, header: Header, digest: bytes, at: object) -> None:
-        """Extend the run that ends before this block, join it to the one that begins after it, or begin one."""
-        before = header.totals.readings - header.readings
-        run = _Run(header.prev, _edge(header), before, _edge(header), digest, header.totals)
-        if (header.prev is None) != (header.seq == 1) or (header.prev is None and before):
-            self._blame("misnumbered", header, at)
-        if header.prev is not None and (left := chain.tails.pop(header.prev, None)) is not None:
-            run = self._join(left, run, header, at)
-        elif chain.fronts.setdefault(header.prev, run) is not run:
-            self._blame("fork", header, at)
-        if (right := chain.fronts.pop(digest, None)) is not None:
-            run = self._join(run, right, header, at)
-        chain.tails[run.digest] = run
-
-    def _join(self, left: _Run, right: _Run, header: Header, at: object) -> _Run:
-        """Make `left` reach to the end of `right`."""
-        if right.first.seq != left.last.seq + 1:
-            self._blame("misnumbered", header, at)
-        if right.before != left.totals.readings or not _grows(left.totals, right.totals):
-            self._blame("totals", header, at)
-        left.last, left.digest, left.totals = right.last, right.digest, right.totals
-        return left
 
 
 def payload_of(block: Block, header: Header, layouts: Sequence[Layout]) -> Payload:
@@ -284,41 +204,3 @@ def payload_of(block: Block, header: Header, layouts: Sequence[Layout]) -> Paylo
     if (payload.count_frames(), payload.count_readings(layouts)) != (header.frames, header.readings):
         raise BlockInvalid("counts")
     return payload
-
-
-def _edge(header: Header) -> Edge:
-    return Edge(header.epoch, header.seq, header.boot_id, header.boot_ns, header.wall_ns, header.interval)
-
-
-def _seq(edge: Edge) -> int:
-    return edge.seq
-
-
-def _grows(before: Totals, after: Totals) -> bool:
-    return after.ticks_missed >= before.ticks_missed and after.readings_dropped >= before.readings_dropped
-
-
-def _ordered(chain: _Chain) -> list[_Run]:
-    return sorted(chain.tails.values(), key=lambda run: run.first.seq)
-
-
-def _gaps(name: tuple[str, str], chain: _Chain, whole: bool) -> Iterator[Gap]:
-    runs = _ordered(chain)
-    first = runs[0]
-    if whole and first.first.seq > 1:
-        yield Gap(*name, 1, first.first.seq - 1, first.before, None, first.first)
-    for left, right in pairwise(runs):
-        if right.first.seq > left.last.seq + 1:
-            missing = right.before - left.totals.readings
-            yield Gap(*name, left.last.seq + 1, right.first.seq - 1, missing, left.last, right.first)
-
-
-def _broken_links(name: tuple[str, str], chain: _Chain) -> Iterator[Fault]:
-    """Give neighbours by number of which the later names another predecessor."""
-    for left, right in pairwise(_ordered(chain)):
-        if right.first.seq <= left.last.seq + 1:
-            yield Fault("broken-link", None, *name, right.first.seq)
-
-
-def _epoch_report(name: tuple[str, str], key: bytes, epoch: _Epoch) -> EpochReport:
-    return EpochReport(*name, key, epoch.blocks, epoch.readings, epoch.evicted, epoch.first, epoch.last)

@@ -108,6 +108,13 @@ class Strict(BaseModel):
         return {key: _frozen(value) for key, value in data.items()}
 
 
+class Watch(Strict):
+    """How often the station measures itself and its links, and the stream in which it keeps that."""
+
+    every: Duration = parse_duration("1m")
+    stream: Name = "main"
+
+
 class Gateway(Strict):
     """Who this station is."""
 
@@ -115,6 +122,7 @@ class Gateway(Strict):
     name: str = ""
     timezone: str = "Asia/Ho_Chi_Minh"
     language: Literal["vi", "en"] = "vi"
+    watch: Watch | None = Field(default_factory=Watch)
 
 
 class Tls(Strict):

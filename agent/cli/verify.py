@@ -5,23 +5,23 @@ import contextlib
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from agent import failures
 from agent.app import key_path
+from agent.cli import verdict
 from agent.errors import AgentError, Exit
-from agent.proof import Client, is_url, prove_files, prove_topic
+from agent.proof import Client, is_url, known_heads, prove_files, prove_topic, service_heads
 from agent.words import Language, Words, environment_language
 from buffer.keys import known_public, load_public
-from buffer.verify import Report, Verifier
+from buffer.verify import Verifier
 
 EXITS = {"complete": Exit.OK, "unexplained": Exit.UNPROVEN, "unreadable": Exit.UNREADABLE}
-SHOWN = 20
-"""Findings beyond this are counted, and stand in --json."""
 
 
 class _BadArgument(AgentError):
@@ -34,7 +34,10 @@ def command(
     ],
     trust: Annotated[list[Path] | None, typer.Option(help="A public key to trust (PEM); may be given again.")] = None,
     head: Annotated[
-        list[str] | None, typer.Option(help="A digest that must be there: the known head of a stream.")
+        list[str] | None,
+        typer.Option(
+            help="What must be there: the digest of a stream's last block, or a file with a station's `state`."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
     seconds: Annotated[
@@ -50,21 +53,32 @@ def command(
     try:
         keys, by_itself = _keys(source, trust or [])
         verifier = Verifier(keys, whole=not is_url(source), remember=is_url(source))
-        for digest in head or []:
-            verifier.expect_head(_digest(digest))
+        heads = known_heads(head or []) | (set() if is_url(source) else service_heads(Path(source)))
+        for digest in heads:
+            verifier.expect_head(digest)
         if is_url(source):
             with contextlib.suppress(KeyboardInterrupt):
                 asyncio.run(prove_topic(source, Client(ca, cert, key), verifier, seconds))
         else:
-            prove_files(Path(source), verifier)
+            _prove_files(Path(source), verifier)
     except failures.Mendable as error:
         failures.tell(error, words)
         raise typer.Exit(Exit.UNREADABLE) from None
     report = verifier.report()
     if by_itself and not as_json:
         print(words.say("agent.verify-self-trust", {"path": by_itself}), file=sys.stderr)
-    print(json.dumps(document(report)) if as_json else text(report, words, whole=bool(head)))
+    print(json.dumps(verdict.document(report)) if as_json else verdict.text(report, words, whole=bool(heads)))
     raise typer.Exit(EXITS[report.verdict])
+
+
+def _prove_files(path: Path, verifier: Verifier) -> None:
+    """Prove a file or a folder, with a bar where somebody watches."""
+    bar = Progress(
+        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    )
+    with bar if sys.stderr.isatty() else contextlib.nullcontext():
+        task = bar.add_task("")
+        prove_files(path, verifier, lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _keys(source: str, trust: list[Path]) -> tuple[tuple[bytes, ...], Path | None]:
@@ -76,52 +90,3 @@ def _keys(source: str, trust: list[Path]) -> tuple[tuple[bytes, ...], Path | Non
     if not found:
         raise _BadArgument("agent.no-trust", path=f"{beside}.pub")
     return found, beside
-
-
-def _digest(text: str) -> bytes:
-    with contextlib.suppress(ValueError):
-        if len(digest := bytes.fromhex(text)) == 32:
-            return digest
-    raise _BadArgument("agent.bad-head", head=text)
-
-
-def document(report: Report) -> dict[str, Any]:
-    """Render a report as JSON; bytes as hexadecimal."""
-    plain = asdict(report)
-    plain["heads"] = {"/".join(name): digest for name, digest in report.heads.items()}
-    rendered: dict[str, Any] = json.loads(json.dumps(plain, default=_plain))
-    return rendered
-
-
-def _plain(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def text(report: Report, words: Words, *, whole: bool) -> str:
-    """Render a report for a person: what was proven of each stream, then what was not."""
-    lines = [_stream_line(report, name, words) for name in report.heads]
-    findings = [words.say("agent.verify-gap", _plain_fields(gap)) for gap in report.gaps]
-    findings += [words.say("agent.verify-fault", _plain_fields(fault)) for fault in report.faults]
-    lines += findings[:SHOWN]
-    lines.append(words.say(f"agent.verify-{report.verdict}", {"count": report.fault_count + len(report.gaps)}))
-    if report.verdict == "complete" and not whole:
-        lines.append(words.say("agent.verify-tail", {}))
-    return "\n".join(lines)
-
-
-def _stream_line(report: Report, name: tuple[str, str], words: Words) -> str:
-    epochs = [epoch for epoch in report.epochs if (epoch.gateway, epoch.stream) == name]
-    fields = {
-        "gateway": name[0],
-        "stream": name[1],
-        "blocks": sum(epoch.blocks for epoch in epochs),
-        "readings": sum(epoch.readings for epoch in epochs),
-        "evicted": sum(epoch.evicted for epoch in epochs),
-        "epochs": len(epochs),
-        "head": report.heads[name].hex(),
-    }
-    return words.say("agent.verify-stream", fields)
-
-
-def _plain_fields(finding: Any) -> dict[str, object]:
-    return {key: value.hex() if isinstance(value, bytes) else value for key, value in asdict(finding).items()}

@@ -3,18 +3,22 @@
 import asyncio
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rig import SIDE_GROUP, Bench
+from chains import Station
+from rig import SIDE_GROUP, Bench, until
 from typer.testing import CliRunner, Result
 
 from agent import control
-from agent.cli import app
+from agent.cli import app, verdict
 from agent.errors import Exit
+from agent.words import Words
 from buffer.block import Block, encode_block
 from buffer.keys import load_or_create
 from buffer.store import Reader
+from buffer.verify import Abandoned, Edge, Hole, Verifier
 
 SITE = """
 gateway: {id: station-1, language: LANGUAGE}
@@ -86,6 +90,78 @@ def test_the_report_as_json_names_heads_that_can_be_expected(buffer: Path) -> No
     cut = trambien("verify", buffer, "--trust", key(buffer), "--head", "00" * 32)
     assert cut.exit_code == Exit.UNPROVEN
     assert "head-missing" in cut.output
+
+
+def test_a_state_that_a_platform_keeps_is_a_known_head(buffer: Path, tmp_path: Path) -> None:
+    """As it was published; one of another time shows what was cut off since."""
+    report = json.loads(trambien("verify", buffer, "--trust", key(buffer), "--json").stdout)
+    state = tmp_path / "state.json"
+    for digest, exit_code in ((report["heads"]["station-1/main"], Exit.OK), ("00" * 32, Exit.UNPROVEN)):
+        state.write_text(json.dumps({"streams": {"main": {"digest": digest}, "new": {"digest": ""}}}))
+        proof = trambien("verify", buffer, "--trust", key(buffer), "--head", state)
+        assert proof.exit_code == exit_code
+        assert "cannot be known" not in proof.output
+
+
+def test_the_running_service_is_asked_for_its_heads(buffer: Path) -> None:
+    """Whoever cut the tail off beside it is found, without being asked to look."""
+
+    async def prove(digest: str) -> Result:
+        state = {"streams": {"main": {"digest": digest}}}
+        serving = asyncio.create_task(control.serve(control.socket_path(buffer), {"status": lambda: state}))
+        await until(control.socket_path(buffer).exists)
+        try:
+            return await asyncio.to_thread(trambien, "verify", buffer, "--trust", key(buffer))
+        finally:
+            serving.cancel()
+
+    report = json.loads(trambien("verify", buffer, "--trust", key(buffer), "--json").stdout)
+    assert asyncio.run(prove(report["heads"]["station-1/main"])).exit_code == Exit.OK
+    cut = asyncio.run(prove("00" * 32))
+    assert (cut.exit_code, "head-missing" in cut.output) == (Exit.UNPROVEN, True)
+    assert asyncio.run(prove("no digest")).exit_code == Exit.OK
+
+
+def test_a_hole_is_told_with_its_time_and_its_reason(buffer: Path) -> None:
+    """Exit 0: its header is the signature; the ledger adds up."""
+    with sqlite3.connect(buffer) as db:
+        db.execute("UPDATE block_1 SET payload = NULL WHERE position = 3")
+    db.close()
+    proof = trambien("verify", buffer, "--trust", key(buffer))
+    assert proof.exit_code == Exit.OK
+    assert "HOLE (signed): station-1/main, blocks 3 to 3, 2 readings, 20" in proof.output
+    assert "sealed 6 = held 5 + payload gone 1 + damaged 0" in proof.output
+    report = json.loads(trambien("verify", buffer, "--trust", key(buffer), "--json").stdout)
+    assert report["ledgers"]["station-1/main"]["evicted"] == {"unstated": 1}
+    assert report["holes"][0]["since"][1] == 3
+
+
+def test_many_findings_of_a_sort_are_counted() -> None:
+    """The screen stays readable; the JSON has them all."""
+    station = Station()
+    verifier = Verifier([station.signer.public_key])
+    for block in station.blocks(60)[::2]:
+        verifier.feed(block.envelope, block.payload)
+    shown = verdict.text(verifier.report(), Words("en"), whole=False)
+    assert "... and 9 more of the sort" in shown
+    assert shown.count("MISSING") == verdict.SHOWN
+
+
+def test_every_finding_has_its_words() -> None:
+    """Damaged, lost, pruned, abandoned, renamed; a time that no calendar has; in both languages."""
+    edge = Edge(b"E" * 8, 3, b"B" * 16, 5, 1 << 62, None)
+    far = edge._replace(wall_ns=(1 << 63) - 1)
+    reasons = ("delivered", "oldest", "newest", "thin", "unstated", "damaged", "lost", "pruned")
+    report = replace(
+        Verifier([]).report(),
+        holes=tuple(Hole("g", "s", 1, 2, None, reason, None, far) for reason in reasons),
+        abandoned=(Abandoned("g", "s", b"E" * 8, 2, 8, edge, edge),),
+        renamed=(("s", "before", "after"),),
+    )
+    for language in ("vi", "en"):
+        shown = verdict.text(report, Words(language), whole=False)
+        assert ("agent." in shown, "{" in shown) == (False, False)
+        assert "before" in shown
 
 
 def test_a_block_taken_out_of_the_buffer_is_missed(buffer: Path) -> None:

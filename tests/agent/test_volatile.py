@@ -356,8 +356,9 @@ async def test_what_had_no_room_is_named_and_everything_is_accounted_for(path: P
     )
     away = {n for a, b in gone for p in range(a, b + 1) for n in numbers_of(bench, shown[p])}
     assert sorted([*stored.numbers, *away]) == list(range(41))
-    assert all(lost["first"] <= gap.first_seq <= gap.last_seq <= lost["last"] for gap in stored.report.gaps)
-    assert sum(gap.readings for gap in stored.report.gaps) == lost["readings"]
+    assert stored.report.verdict == "complete"
+    assert {hole.reason for hole in stored.report.holes} == {"lost"}
+    assert all(lost["first"] <= hole.first_seq <= hole.last_seq <= lost["last"] for hole in stored.report.holes)
     assert stored.counts.sealed == stored.counts.held + stored.counts.lost
     assert not stored.report.faults
 

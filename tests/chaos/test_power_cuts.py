@@ -9,6 +9,8 @@ import contextlib
 import fcntl
 import os
 import random
+import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -135,6 +137,7 @@ def test_a_device_key_that_was_given_is_there_after_a_power_cut(disk: Path) -> N
         next_one, fate = load_or_create(folder / f"{len(told)}.key")
         assert fate in ("created", "loaded")
         assert len(next_one.public_key) == 32
+        shutil.rmtree(folder)
 
 
 @pytest.mark.slow
@@ -148,6 +151,8 @@ async def test_the_power_fails_under_the_running_agent(disk: Path, tmp_path: Pat
         for _ in range(CUTS):
             await out.start()
             await asyncio.sleep(rng.uniform(0.8, 3.0))
+            os.kill(out.pid, signal.SIGSTOP)  # a call under way ends, as on a machine whose power fails a moment later
+            await asyncio.sleep(0.2)
             seen = set(out.platform.verifier.seen.values())
             cut(disk)
             await out.kill()

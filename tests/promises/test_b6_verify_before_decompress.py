@@ -59,12 +59,23 @@ def test_a_payload_of_another_digest_is_never_decompressed(unpacked):
     assert len(unpacked) == 1
 
 
-def test_the_verifier_never_decompresses(unpacked):
-    """A chain is proven by envelopes and digests."""
+def test_the_verifier_decompresses_layouts_and_events_alone(unpacked):
+    """A chain is proven by envelopes, digests, and what proven events say of its holes; never by readings."""
     verifier = Verifier([key().public_key])
-    for block in Station().blocks(5):
+    definitions, *read = Station().blocks(5)
+    for block in read:
         verifier.feed(block.envelope, block.payload)
-    assert verifier.report().verdict == "complete"
+    assert unpacked == []
+    verifier.feed(definitions.envelope, definitions.payload)
+    assert (verifier.report().verdict, len(unpacked)) == ("complete", 1)
+
+
+def test_the_verifier_decompresses_nothing_that_is_not_proven(unpacked):
+    """A wrong signature, a wrong digest."""
+    verifier = Verifier([key().public_key])
+    definitions = Station().blocks(1)[0]
+    verifier.feed(definitions.envelope[:-1] + b"x", definitions.payload)
+    verifier.feed(definitions.envelope, bytes(len(definitions.payload)))
     assert unpacked == []
 
 

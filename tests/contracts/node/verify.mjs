@@ -84,6 +84,12 @@ export function openBlock(bytes, trust) {
   const block = cbor(bytes, "block");
   need(Array.isArray(block) && block.length === 2 && isBytes(block[0]) && (block[1] === null || isBytes(block[1])), "block");
   const [envelope, payload] = block;
+  const { kid, content } = openSign1(envelope, trust, "trambien-block");
+  return { digest: hex(sha256(envelope)), kid, header: readHeader(content, kid), payload };
+}
+
+// A COSE_Sign1 of one type, by a trusted key.
+function openSign1(envelope, trust, type) {
   need(envelope.length <= MAX_ENVELOPE, "envelope-size");
   const sign1 = cbor(envelope, "not-sign1", { tags: true, only: true });
   need(sign1 instanceof Tagged && sign1.tag === 18 && Array.isArray(sign1.item) && sign1.item.length === 4, "not-sign1");
@@ -91,11 +97,77 @@ export function openBlock(bytes, trust) {
   need(isBytes(protectedBytes) && isBytes(headerBytes) && isBytes(signature), "not-sign1");
   need(unprotected instanceof Map && unprotected.size === 0, "not-sign1");
   const kid = hex(protectedBytes.subarray(6, 38));
-  need(hex(protectedBytes) === hex(encode(new Map([[1, -8], [4, Buffer.from(kid, "hex")], [16, "trambien-block"]]))), "wrong-type");
+  need(hex(protectedBytes) === hex(encode(new Map([[1, -8], [4, Buffer.from(kid, "hex")], [16, type]]))), "wrong-type");
   need(trust.has(kid), "foreign-key", kid);
   const signed = encode(["Signature1", protectedBytes, new Uint8Array(0), headerBytes]);
   need(verifySignature(null, signed, trust.get(kid), signature), "bad-signature");
-  return { digest: hex(sha256(envelope)), kid, header: readHeader(headerBytes, kid), payload };
+  return { kid, content: headerBytes };
+}
+
+// ---- Key statements (section 7)
+
+const publicKey = (x) => createPublicKey({ key: Buffer.concat([SPKI, x]), format: "der", type: "spki" });
+const thumbprint = (x) => hex(sha256(encode(new Map([[1, 1], [-1, 6], [-2, x]]))));
+
+// Both signatures are judged by the keys that the statement names; whether the old one is trusted is another question.
+function readStatement(item) {
+  const [byOld, byNew] = record(item, 2, "key-statement");
+  need(isBytes(byOld) && isBytes(byNew) && byOld.length <= MAX_ENVELOPE, "key-statement");
+  const sign1 = cbor(byOld, "key-statement", { tags: true, only: true });
+  need(sign1 instanceof Tagged && isArray(sign1.item, 4) && isBytes(sign1.item[2]), "key-statement");
+  const content = integerMap(cbor(sign1.item[2], "key-statement"), "key-statement");
+  const [gateway, old, next, counter] = [0, 1, 2, 3].map((key) => content.get(key));
+  need(isText(gateway, MAX_NAME) && isBytes(old, 32) && isBytes(next, 32), "key-statement");
+  need(within(counter, 0, 2n ** 63n - 1n) && hex(old) !== hex(next), "key-statement");
+  const signedBy = (envelope, x) => openSign1(envelope, new Map([[thumbprint(x), publicKey(x)]]), "trambien-key").content;
+  need(hex(signedBy(byOld, old)) === hex(signedBy(byNew, next)), "key-statement");
+  return { old: thumbprint(old), next: thumbprint(next), key: publicKey(next) };
+}
+
+function statementsIn(raw) {
+  const sections = integerMap(cbor(raw, "payload"), "payload");
+  const found = [];
+  for (const [type, , , data] of sections.has(3) ? readEvents(sections.get(3)) : []) {
+    const datum = (name) => data.find(([key]) => key === name)?.[1];
+    if (type === "key-rotated") found.push(datum("statement"));
+    if (type === "start") found.push(...[datum("keys") ?? []].map((x) => (Array.isArray(x) ? x : [x])).flat(1));
+  }
+  return found;
+}
+
+class KeyRing {
+  constructor(trust) {
+    this.trust = new Map(trust);
+    this.successors = new Map();
+    this.retired = new Map(); // stream and kid -> seq of the first statement
+  }
+
+  // Learn from a proven block; say whether all that stands where statements should is good.
+  learn({ stream, seq }, raw) {
+    let good = true;
+    for (const item of statementsIn(raw)) {
+      try {
+        this.follow(stream, seq, readStatement(item));
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        good = false;
+      }
+    }
+    return good;
+  }
+
+  follow(stream, seq, { old, next, key }) {
+    if (!this.trust.has(old)) return;
+    need((this.successors.get(old) ?? next) === next, "key-statement", "a second successor");
+    this.successors.set(old, next);
+    this.trust.set(next, key);
+    const name = JSON.stringify([stream, old]);
+    this.retired.set(name, Math.min(this.retired.get(name) ?? seq, seq));
+  }
+
+  isRetired({ stream, seq, kid }) {
+    return seq > (this.retired.get(JSON.stringify([stream, hex(kid)])) ?? Infinity);
+  }
 }
 
 // ---- The header (section 3)
@@ -470,28 +542,31 @@ export function verifyBlock(bytes, layoutBytes, trust) {
 
 // ---- Chains (section 4)
 
-// The verdict is that of section 4: of envelopes and payload digests. What is wrong inside a proven payload is in `contents`.
+// The verdict is that of section 4. What else is wrong inside a proven payload is in `contents`.
 export function verifyChain(inputs, trust, { values = false } = {}) {
-  const faults = [];
-  const gaps = [];
-  const streams = new Map(); // gateway and stream -> seq -> block
+  const found = { faults: [], gaps: [], holes: [], abandoned: [] };
+  const { faults } = found;
+  const lines = new Map(); // stream, gateway and, for volatile blocks, epoch -> seq -> block
   const report = [];
+  const ring = new KeyRing(trust);
+  const badStatements = new Set();
   let repeats = 0;
   for (const { name, bytes } of inputs) {
     try {
-      const block = openBlock(bytes, trust);
-      const { gateway, stream, seq } = block.header;
+      const block = openBlock(bytes, ring.trust);
+      const { gateway, stream, seq, epoch, flags } = block.header;
       const here = { name, seq, digest: block.digest };
       report.push(here);
-      const key = JSON.stringify([gateway, stream]);
-      if (!streams.has(key)) streams.set(key, new Map());
-      const known = streams.get(key).get(seq);
+      const key = JSON.stringify([stream, gateway, isVolatile(flags) ? hex(epoch) : null]);
+      if (!lines.has(key)) lines.set(key, new Map());
+      const known = lines.get(key).get(seq);
       if (known && known.digest !== block.digest) {
         faults.push(["fork", seq]);
         continue;
       }
       const raw = checkPayload(block, here, faults);
-      if (!known) streams.get(key).set(seq, { ...block, raw, evicted: block.payload === null, report: here });
+      if (raw && !learned(ring, block.header, raw)) badStatements.add(JSON.stringify([gateway, stream, seq]));
+      if (!known) lines.get(key).set(seq, { ...block, raw, evicted: block.payload === null, report: here });
       else if (raw || block.payload === null) {
         repeats += 1;
         known.raw ??= raw;
@@ -503,18 +578,21 @@ export function verifyChain(inputs, trust, { values = false } = {}) {
       faults.push([error.reason, 0]);
     }
   }
+  for (const name of badStatements) faults.push(["key-statement", JSON.parse(name)[2]]);
   const known = { layouts: new Map(), catalogues: new Map() };
   const contents = [];
   const counted = [];
   let undecoded = 0;
-  for (const bySeq of streams.values()) {
-    const blocks = [...bySeq.values()].sort((a, b) => a.header.seq - b.header.seq);
+  for (const { main, branches } of chainsOf(lines)) {
+    joinBranches(main, branches, found);
+    const blocks = [...main.values()].sort((a, b) => a.header.seq - b.header.seq);
     counted.push(...blocks);
-    checkLinks(blocks, faults, gaps);
+    checkLinks(blocks, accountsOf(blocks), found);
+    for (const { header } of blocks) if (ring.isRetired(header)) faults.push(["retired-key", header.seq]);
     blocks.forEach((block, i) => {
       if (!block.raw) return;
       try {
-        const content = block.header.kind <= 1 ? readContent(block, blocks[i - 1], known) : null;
+        const content = block.header.kind <= 2 ? readContent(block, blocks[i - 1], known) : null;
         if (!content) undecoded += 1;
         else if (values) block.report.payload = content;
       } catch (error) {
@@ -524,10 +602,92 @@ export function verifyChain(inputs, trust, { values = false } = {}) {
       }
     });
   }
-  const verdict = counted.length === 0 ? "unreadable" : faults.length + gaps.length ? "unexplained" : "complete";
+  const verdict = counted.length === 0 ? "unreadable" : faults.length + found.gaps.length ? "unexplained" : "complete";
   const readings = Number(counted.reduce((sum, { header }) => sum + BigInt(header.readings), 0n));
   const evicted = counted.filter((block) => block.evicted).length;
-  return { verdict, proven: counted.length, readings, evicted, repeats, faults, gaps, undecoded, contents, blocks: report };
+  return { verdict, proven: counted.length, readings, evicted, repeats, ...found, undecoded, contents, blocks: report };
+}
+
+const isVolatile = (flags) => (BigInt(flags) & 1n) === 1n;
+
+// One chain for each stream and label; a label whose first block names the last one of another label goes on with its chain.
+function chainsOf(lines) {
+  const chains = [];
+  for (const [key, line] of lines) {
+    const [stream, gateway, epoch] = JSON.parse(key);
+    let chain = chains.find((other) => other.stream === stream && other.gateway === gateway);
+    if (!chain) chains.push((chain = { stream, gateway, main: new Map(), branches: new Map() }));
+    if (epoch === null) chain.main = line;
+    else chain.branches.set(epoch, line);
+  }
+  return chains.filter((chain) => {
+    const first = [...chain.main.values()].sort((a, b) => a.header.seq - b.header.seq)[0];
+    const earlier = first?.header.prev && chains.find((other) => other !== chain && other.stream === chain.stream
+      && [...other.main.values()].some(({ digest }) => digest === hex(first.header.prev)));
+    if (!earlier) return true;
+    for (const [seq, block] of chain.main) earlier.main.set(seq, block);
+    for (const [epoch, branch] of chain.branches) earlier.branches.set(epoch, branch);
+    return false;
+  });
+}
+
+// Volatile branches: those that the chain goes on from are part of it, as is one that shares no number with it; the rest is abandoned.
+function joinBranches(main, branches, { faults, abandoned }) {
+  const named = new Set([...main.values()].map(({ header }) => header.prev && hex(header.prev)));
+  const place = (branch) => [Math.min(...branch.keys()), -Math.max(...branch.keys())];
+  const order = [...branches.values()].sort((a, b) => place(a)[0] - place(b)[0] || place(a)[1] - place(b)[1]);
+  const confirmed = order.filter((branch) => [...branch.values()].some(({ digest }) => named.has(digest)));
+  for (const branch of [...confirmed, ...order.filter((other) => !confirmed.includes(other))]) {
+    const overlaps = [...branch.keys()].some((seq) => main.has(seq));
+    if (overlaps && !confirmed.includes(branch)) {
+      abandoned.push([Math.min(...branch.keys()), Math.max(...branch.keys())]);
+      continue;
+    }
+    if (overlaps) faults.push(["fork", Math.min(...branch.keys())]);
+    for (const [seq, block] of branch) if (!main.has(seq)) main.set(seq, block);
+  }
+}
+
+// What events of account say: for a seq the reason why its block is gone, or its payload; and the ends of prunings.
+function accountsOf(blocks) {
+  const told = [];
+  const ends = new Map();
+  for (const { header, raw } of blocks) {
+    if (header.kind === 0 || !raw) continue;
+    for (const [type, , , data] of eventsOf(header, raw)) {
+      const { first, last, reason, digest } = Object.fromEntries(data.map(([key, value]) => [key, value]));
+      if (!within(first, 1, Number(header.seq) - 1) || !within(last, Number(first), header.seq - 1)) continue;
+      const why = type === "evicted" ? reason : type;
+      if (["damaged", "lost", "pruned"].includes(type) || (type === "evicted" && isText(reason))) told.push({ type, why, first, last });
+      if (type === "pruned" && isBytes(digest)) ends.set(Number(last), hex(digest));
+    }
+  }
+  const covers = (type, seq) => told.filter((one) => one.type === type && one.first <= seq && seq <= one.last);
+  return {
+    ends,
+    isDamaged: (seq) => covers("damaged", seq).length > 0,
+    ofMissing: (seq) => ["damaged", "lost", "pruned"].find((type) => covers(type, seq).length > 0) ?? null,
+    ofEvicted: (seq) => (covers("damaged", seq).length ? "damaged" : (covers("evicted", seq)[0]?.why ?? "unstated")),
+  };
+}
+
+function eventsOf(header, raw) {
+  try {
+    return readPayload(decompressed(header, raw)).events;
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    return [];
+  }
+}
+
+// What cannot be read teaches nothing, and is told in `contents`.
+function learned(ring, header, raw) {
+  try {
+    return (header.kind !== 1 && header.kind !== 2) || ring.learn(header, decompressed(header, raw));
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    return true;
+  }
 }
 
 // The payload as stored, if it is the signed one; null where it is not, or was evicted.
@@ -541,23 +701,47 @@ function checkPayload({ header, payload }, report, faults) {
   }
 }
 
-function checkLinks(blocks, faults, gaps) {
+function checkLinks(blocks, accounts, { faults, gaps, holes }) {
   let before = null;
-  for (const { header, digest } of blocks) {
+  for (const { header, digest, evicted } of blocks) {
     const { seq, prev } = header;
     const sealed = BigInt(header.totals[0]) - BigInt(header.readings); // before this block
     const next = before ? before.header.seq + 1 : 1;
     if ((prev === null) !== (seq === 1)) faults.push(["misnumbered", seq]);
-    if (seq > next) gaps.push([next, seq - 1, sealed - BigInt(before?.header.totals[0] ?? 0)]);
-    else if (seq === 1 && sealed !== 0n) faults.push(["misnumbered", seq]);
+    if (seq > next) {
+      const spans = divide(next, seq - 1, accounts.ofMissing);
+      const readings = spans.length === 1 ? sealed - BigInt(before?.header.totals[0] ?? 0) : null;
+      for (const [first, last, why] of spans) why ? holes.push([first, last, why]) : gaps.push([first, last, readings]);
+    } else if (seq === 1 && sealed !== 0n) faults.push(["misnumbered", seq]);
     else if (seq > 1 && (prev === null || hex(prev) !== before.digest)) faults.push(["broken-link", seq]);
     else if (seq > 1) {
       const [total, missed, dropped] = before.header.totals;
       const shrinks = header.totals[1] < missed || header.totals[2] < dropped;
       if (sealed !== BigInt(total) || shrinks) faults.push(["totals", seq]);
     }
+    const end = seq > next && accounts.ends.get(seq - 1);
+    if (end && (prev === null || end !== hex(prev))) faults.push(["broken-link", seq]);
+    if (evicted && header.kind > 0 && !accounts.isDamaged(seq)) faults.push(["withheld", seq]);
     before = { header, digest };
   }
+  const gone = blocks.filter(({ header, evicted }) => evicted && header.kind === 0).map(({ header }) => Number(header.seq));
+  gone.forEach((seq, i) => {
+    const why = accounts.ofEvicted(seq);
+    const last = i > 0 && gone[i - 1] === seq - 1 ? holes.at(-1) : null;
+    if (last && last[2] === why) last[1] = seq;
+    else holes.push([seq, seq, why]);
+  });
+}
+
+// Consecutive numbers with one answer each.
+function divide(first, last, answer) {
+  const spans = [];
+  for (let seq = first; seq <= last; seq++) {
+    const why = answer(seq);
+    if (spans.length && spans.at(-1)[2] === why) spans.at(-1)[1] = seq;
+    else spans.push([seq, seq, why]);
+  }
+  return spans;
 }
 
 // What a proven block holds; null where its catalogue is not known here.

@@ -1,0 +1,306 @@
+"""Every hole has its reason or is a gap: evicted, damaged, lost in memory, pruned, abandoned; the ledger adds up."""
+
+from dataclasses import replace
+
+import pytest
+from chains import METER, Station, batch, key, moment, resigned
+
+from buffer.accounts import Accounts
+from buffer.block import KIND_DATA, Block, read_header
+from buffer.frame import Event
+from buffer.seal import Batch
+from buffer.verify import Verifier
+
+NAME = ("station-1", "main")
+
+
+def prove(blocks, **options):
+    """Feed blocks in this order; give the report."""
+    verifier = Verifier([key().public_key], **options)
+    for at, block in enumerate(blocks):
+        verifier.feed(block.envelope, block.payload, at=at)
+    return verifier.report()
+
+
+def hollow(block):
+    """Give a block without its payload."""
+    return Block(block.envelope, None)
+
+
+def told(station, kind, *accounts):
+    """Seal events of account; give their blocks."""
+    gathered = Batch()
+    for number, data in enumerate(accounts):
+        gathered.events.append(Event(kind, station.second, number.to_bytes(8, "big"), tuple(data.items())))
+    return list(station.seal(gathered).blocks)
+
+
+def volatile(station, epoch, count, heads=None):
+    """Seal so many blocks in memory; give them. `heads` are left as they were, unless the station's own are meant."""
+    branch = Station(epoch=epoch, heads=dict(station.heads) if heads is None else heads, second=station.second)
+    found = []
+    while len(found) < count:
+        branch.second += 10
+        gathered = batch(branch.second)
+        sealed = branch.sealer.seal(
+            "main", branch.heads.get("main"), gathered, (METER,), moment(branch.second), volatile=True
+        )
+        branch.heads["main"] = sealed.head
+        found += sealed.blocks
+    return found, branch
+
+
+def shapes(findings):
+    """Give where holes or gaps are, and why."""
+    return [(one.first_seq, one.last_seq, getattr(one, "reason", None)) for one in findings]
+
+
+def ledger(report):
+    """Give the ledger as one comparable thing."""
+    found = report.ledgers[NAME]
+    return (found.sealed, found.held, dict(found.evicted), found.damaged, found.lost, found.pruned, found.missing)
+
+
+class Renamed(Station):
+    """A station under another label."""
+
+    @property
+    def sealer(self):
+        """Give a sealer of this station's epoch."""
+        return replace(super().sealer, gateway="station-2")
+
+
+@pytest.fixture
+def station():
+    """Give a station that has sealed ten blocks, which are `first`."""
+    made = Station()
+    made.first = made.blocks(10)
+    return made
+
+
+def test_evicted_payloads_have_the_reason_that_an_event_gives(station):
+    """By stretches; what no event speaks of is unstated, and its header is the signature."""
+    after = told(
+        station,
+        "evicted",
+        {"first": 2, "last": 4, "reason": "delivered"},
+        {"first": 5, "last": 6, "reason": "oldest"},
+    )
+    blocks = station.first
+    report = prove([blocks[0], *map(hollow, blocks[1:7]), *blocks[7:], *after])
+    assert report.verdict == "complete"
+    assert shapes(report.holes) == [(2, 4, "delivered"), (5, 6, "oldest"), (7, 7, "unstated")]
+    assert ledger(report) == (11, 5, {"delivered": 3, "oldest": 2, "unstated": 1}, 0, 0, 0, 0)
+
+
+def test_a_single_hole_knows_its_readings_and_its_ends(station):
+    """Which blocks it lies between, and when they were sealed."""
+    after = told(station, "evicted", {"first": 3, "last": 5, "reason": "newest"})
+    blocks = station.first
+    (hole,) = prove([*blocks[:2], *map(hollow, blocks[2:5]), *blocks[5:], *after]).holes
+    assert (hole.readings, hole.since.seq, hole.until.seq) == (12, 3, 5)
+    assert hole.since.wall_ns < hole.until.wall_ns
+
+
+@pytest.mark.parametrize("kind", ["damaged", "lost", "pruned"])
+def test_missing_blocks_are_a_hole_where_an_event_says_so(station, kind):
+    """Signed: complete, and in the ledger under its name."""
+    after = told(station, kind, {"first": 4, "last": 6, "reason": "payload-digest"})
+    report = prove([*station.first[:3], *station.first[6:], *after])
+    assert (report.verdict, shapes(report.holes), report.gaps) == ("complete", [(4, 6, kind)], ())
+    assert report.holes[0].readings == 12
+    assert sum(ledger(report)[3:6]) == 3
+    assert getattr(report.ledgers[NAME], kind) == 3
+
+
+def test_what_an_event_does_not_cover_stays_a_gap(station):
+    """And which of the missing readings are whose cannot be told."""
+    after = told(station, "damaged", {"first": 4, "last": 5, "reason": "header"})
+    report = prove([*station.first[:3], *station.first[6:], *after])
+    assert (report.verdict, shapes(report.holes)) == ("unexplained", [(4, 5, "damaged")])
+    assert [(gap.first_seq, gap.last_seq, gap.readings) for gap in report.gaps] == [(6, 6, None)]
+    assert ledger(report) == (11, 8, {}, 2, 0, 0, 1)
+
+
+def test_a_pruned_beginning_is_a_hole(station):
+    """The stream begins behind it."""
+    last = station.first[5]
+    after = told(station, "pruned", {"first": 1, "last": 6, "digest": last.digest})
+    report = prove([*station.first[6:], *after])
+    assert (report.verdict, shapes(report.holes)) == ("complete", [(1, 6, "pruned")])
+    assert report.holes[0].since is None
+    assert ledger(report) == (11, 5, {}, 0, 0, 6, 0)
+
+
+def test_a_pruning_must_end_in_the_block_that_the_next_one_names(station):
+    """Else the chain was cut and sewn."""
+    after = told(station, "pruned", {"first": 2, "last": 6, "digest": b"x" * 32})
+    report = prove([station.first[0], *station.first[6:], *after])
+    assert [(fault.reason, fault.seq) for fault in report.faults] == [("broken-link", 7)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"first": 4, "last": 99},
+        {"first": 0, "last": 6},
+        {"first": 6, "last": 4},
+        {"first": "4", "last": 6},
+        {"first": True, "last": 6},
+        {"last": 6},
+        {},
+    ],
+)
+def test_an_account_that_is_none_explains_nothing(station, data):
+    """Whoever signs it: blocks to come, no numbers, the wrong order."""
+    report = prove([*station.first[:3], *station.first[6:], *told(station, "damaged", data)])
+    assert (report.verdict, shapes(report.gaps)) == ("unexplained", [(4, 6, None)])
+
+
+def test_an_eviction_without_a_reason_stays_unstated(station):
+    """A number is no reason."""
+    after = told(station, "evicted", {"first": 2, "last": 2, "reason": 5})
+    report = prove([station.first[0], hollow(station.first[1]), *station.first[2:], *after])
+    assert shapes(report.holes) == [(2, 2, "unstated")]
+
+
+def test_a_pruning_without_a_digest_is_still_one(station):
+    """Only the check of its end is lost."""
+    report = prove([station.first[0], *station.first[6:], *told(station, "pruned", {"first": 2, "last": 6})])
+    assert report.verdict == "complete"
+
+
+def test_events_that_cannot_be_read_explain_nothing(station):
+    """A payload that is signed nonsense is no fault, and no excuse."""
+    told_block = told(station, "damaged", {"first": 4, "last": 6})[0]
+    nonsense = resigned(told_block, key(), codec=9)
+    assert prove([*station.first[:3], *station.first[6:], nonsense]).verdict == "unexplained"
+
+
+def test_events_and_layouts_do_not_lose_their_payload(station):
+    """They explain the rest, so whoever takes them away is told; damage that the station named is excused."""
+    spoken = told(station, "clock-stepped", {})
+    report = prove([hollow(station.first[0]), *station.first[1:], *map(hollow, spoken)])
+    assert [(fault.reason, fault.seq) for fault in report.faults] == [("withheld", 1), ("withheld", 11)]
+    excuse = told(station, "damaged", {"first": 11, "last": 11, "reason": "payload-digest"})
+    report = prove([*station.first, *map(hollow, spoken), *excuse])
+    assert (report.verdict, report.faults) == ("complete", ())
+
+
+def test_a_payload_that_comes_later_fills_the_hole(station):
+    """Whatever the order of arrival; a second time it is a repeat and nothing more."""
+    blocks = station.first
+    report = prove([hollow(blocks[0]), *map(hollow, blocks[1:4]), *blocks, blocks[2]])
+    assert (report.verdict, report.evicted, report.holes, report.repeats) == ("complete", 0, (), 5)
+    report = prove([blocks[0], *map(hollow, blocks[1:4]), blocks[2], *blocks[4:]])
+    assert shapes(report.holes) == [(2, 2, "unstated"), (4, 4, "unstated")]
+    assert report.holes[0].readings is None
+
+
+def test_holes_are_told_alike_in_any_order(station):
+    """Stretches grow at both ends and join."""
+    after = told(station, "evicted", {"first": 2, "last": 9, "reason": "delivered"})
+    blocks = [station.first[0], *map(hollow, station.first[1:9]), station.first[9], *after]
+    scattered = blocks[1::2] + blocks[::-2]
+    assert sorted(block.digest for block in scattered) == sorted(block.digest for block in blocks)
+    reports = [prove(order) for order in (blocks, blocks[::-1], scattered)]
+    assert {shapes(report.holes)[0] for report in reports} == {(2, 9, "delivered")}
+    assert {report.holes[0].readings for report in reports} == {32}
+    assert {report.verdict for report in reports} == {"complete"}
+
+
+def test_a_volatile_branch_that_was_written_is_part_of_the_chain(station):
+    """The new epoch names its last block: nothing is missing, in any order of arrival."""
+    branch, after = volatile(station, b"V" * 8, 3)
+    goes_on = Station(epoch=b"F" * 8, heads=after.heads, second=after.second)
+    blocks = [*station.first, *branch, *goes_on.blocks(2)]
+    for order in (blocks, blocks[::-1], [*blocks[11:], *blocks[:11]], blocks + branch):
+        report = prove(order)
+        assert (report.verdict, report.blocks, report.abandoned) == ("complete", 15, ()), order
+    assert ledger(report) == (15, 15, {}, 0, 0, 0, 0)
+
+
+def test_a_volatile_branch_at_the_end_is_the_end(station):
+    """The store has not come back yet."""
+    branch, _ = volatile(station, b"V" * 8, 3)
+    report = prove([*station.first, *branch])
+    assert (report.verdict, report.blocks, report.heads) == ("complete", 13, {NAME: branch[-1].digest})
+    assert prove([*station.first, *branch[1:]]).verdict == "unexplained"
+
+
+def test_what_memory_could_not_hold_is_lost_with_a_word(station):
+    """The branch goes out, its oldest blocks were sent to nobody; the new epoch says so."""
+    branch, after = volatile(station, b"V" * 8, 4)
+    goes_on = Station(epoch=b"F" * 8, heads=after.heads, second=after.second)
+    word = told(goes_on, "lost", {"first": 11, "last": 12, "blocks": 2, "readings": 8, "reason": "volatile"})
+    report = prove([*station.first, *branch[2:], *word])
+    assert (report.verdict, shapes(report.holes)) == ("complete", [(11, 12, "lost")])
+    tail_gone = prove([*station.first, branch[2], *word])
+    assert [(gap.first_seq, gap.last_seq) for gap in tail_gone.gaps] == [(14, 14)]
+
+
+def test_an_abandoned_branch_is_no_fork(station):
+    """The power went before it was written: the store goes on from what it has."""
+    branch, _ = volatile(station, b"V" * 8, 3)
+    station.epoch = b"F" * 8
+    blocks = [*station.first, *branch, *station.blocks(2)]
+    for order in (blocks, blocks[::-1], blocks + branch):
+        report = prove(order)
+        assert (report.verdict, report.blocks, report.faults) == ("complete", 12, ())
+        (abandoned,) = report.abandoned
+        assert (abandoned.blocks, abandoned.readings, abandoned.first.seq, abandoned.last.seq) == (3, 8, 11, 13)
+
+
+def test_two_branches_of_one_head_are_one_end_and_one_abandoned(station):
+    """Two outages, both with a power cut at the end."""
+    one, _ = volatile(station, b"V" * 8, 3)
+    other, _ = volatile(station, b"W" * 8, 2)
+    report = prove([*station.first, *one, *other])
+    assert (report.verdict, len(report.abandoned), report.blocks) == ("complete", 1, 13)
+
+
+def test_a_fork_inside_a_volatile_epoch_is_one(station):
+    """Two blocks of one identity are an alarm wherever they are."""
+    one, _ = volatile(station, b"V" * 8, 2)
+    station.second += 7
+    other, _ = volatile(station, b"V" * 8, 2)
+    report = prove([*station.first, *one, *other])
+    assert {fault.reason for fault in report.faults} == {"fork"}
+
+
+def test_a_branch_that_is_confirmed_against_the_chain_is_a_fork(station):
+    """A successor of the branch beside blocks that stand in the branch's place."""
+    branch, after = volatile(station, b"V" * 8, 3)
+    goes_on = Station(epoch=b"F" * 8, heads=after.heads, second=after.second)
+    station.epoch = b"G" * 8
+    report = prove([*station.first, *station.blocks(2), *branch, *goes_on.blocks(1)])
+    assert "fork" in {fault.reason for fault in report.faults}
+
+
+def test_holes_and_accounts_of_a_branch_come_with_it(station):
+    """What it says, and what it lacks."""
+    branch, after = volatile(station, b"V" * 8, 3)
+    goes_on = Station(epoch=b"F" * 8, heads=after.heads, second=after.second)
+    report = prove([*station.first, branch[0], hollow(branch[1]), branch[2], *goes_on.blocks(1)])
+    assert shapes(report.holes) == [(12, 12, "unstated")]
+    mine, theirs = Accounts(), Accounts()
+    theirs.note(Event("evicted", 0, bytes(8), (("first", 1), ("last", 2), ("reason", "thin"))), 9)
+    mine.add(theirs)
+    assert [span.reason for span in mine.of_hole(1, 3)] == ["thin", "unstated"]
+
+
+def test_a_chain_goes_on_under_a_new_label(station):
+    """The gateway was renamed: the key and the links are what counts."""
+    later = Renamed(epoch=b"F" * 8, heads=station.heads, second=station.second)
+    report = prove([*station.first, *later.blocks(3)])
+    assert (report.verdict, report.renamed) == ("complete", (("main", "station-1", "station-2"),))
+    assert list(report.heads) == [("station-2", "main")]
+    assert report.blocks == 13
+
+
+def test_another_gateway_is_not_a_renamed_one(station):
+    """Whose first block names nobody's."""
+    other = Station(epoch=b"F" * 8)
+    blocks = [Block(block.envelope, block.payload) for block in other.blocks(2)]
+    assert read_header(blocks[1].envelope).kind == KIND_DATA
+    assert prove([*station.first, *blocks]).verdict == "unexplained"
