@@ -35,6 +35,7 @@ from agent.uplink import Uplink
 from agent.uplink_settings import carriage_of, endpoints_of
 from buffer.custody import Custody, believed
 from buffer.frame import Layout
+from buffer.keys import key_path
 from config.model import Uplink as UplinkSettings
 from drivers.api import Driver, Group
 
@@ -178,11 +179,6 @@ def _shortest(driver: Driver[Any], device: str) -> int | None:
     """Give the shortest interval of a device's groups."""
     intervals = [group.layout.every_ns for group in driver.groups if group.device == device]
     return min((every_ns for every_ns in intervals if every_ns is not None), default=None)
-
-
-def key_path(buffer_path: Path) -> Path:
-    """Give the device key that belongs to a buffer: a sibling, so that both are kept or lost together."""
-    return buffer_path.with_name("device.key")
 
 
 def _catalogues(groups: Iterable[Group]) -> dict[str, tuple[Layout, ...]]:

@@ -8,7 +8,7 @@ is told in one line with its cure (`agent.failures`), never with a traceback.
 
 import typer
 
-from agent.cli import check, demo, key, run, status, verify
+from agent.cli import check, demo, export, importing, key, run, status, verify
 
 app = typer.Typer(
     name="trambien",
@@ -22,5 +22,7 @@ app.command("run")(run.command)
 app.command("check")(check.command)
 app.command("demo")(demo.command)
 app.command("verify")(verify.command)
+app.command("export")(export.command)
+app.command("import")(importing.command)
 app.command("status")(status.command)
 app.add_typer(key.app, name="key")
