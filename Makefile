@@ -10,6 +10,7 @@ demo: .venv/ready
 
 test: .venv/ready
 	@sh tests/need-mosquitto.sh
+	@sh tests/need-tools.sh
 	@sh tests/need-faketime.sh
 	$(BIN)/python -m pytest -q -n 2 $(TEST)
 

@@ -36,6 +36,7 @@ from agent.uplink import Uplink
 from agent.uplink_settings import carriage_of, endpoints_of
 from agent.works import Works
 from buffer.custody import Custody, believed
+from buffer.keys import key_path
 from config.model import Config
 from config.model import Uplink as UplinkSettings
 
@@ -165,11 +166,6 @@ class App:
 def _new_health(settings: Settings, kid: bytes, now_ns: int) -> Health:
     loaded = settings.loaded
     return Health(loaded.config.gateway.id, version(), kid.hex(), loaded.digest.hex(), now_ns)
-
-
-def key_path(buffer_path: Path) -> Path:
-    """Give the device key that belongs to a buffer: a sibling, so that both are kept or lost together."""
-    return buffer_path.with_name("device.key")
 
 
 def _make_directory(path: Path) -> None:

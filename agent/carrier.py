@@ -235,7 +235,11 @@ class Carrier:
             reading = Reading((), ())
         for position in reading.damaged:
             self._park(stream, position, "damaged")
-        for position in set(run).difference(reading.damaged, (kept.position for kept in reading.blocks)):
+        for position in reading.lost:  # an event of its own names them
+            self._lanes.park(stream, position, "volatile")
+            self._health.lose(stream, "volatile")
+        known = {*reading.damaged, *reading.lost, *(kept.position for kept in reading.blocks)}
+        for position in set(run) - known:
             self._lanes.give_back(stream, position)
         return reading.blocks
 

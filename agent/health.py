@@ -211,17 +211,19 @@ class StreamHealth:
     held: int = 0
     evicted: int = 0
     damaged: int = 0
+    lost: int = 0
     readings: int = 0
     ticks_missed: int = 0
     dropped: int = 0
 
     def document(self) -> Document:
-        """Render as JSON; `sealed` = held + evicted + damaged."""
+        """Render as JSON; `sealed` = held + evicted + damaged + lost."""
         return {
             "sealed": self.head,
             "held": self.held,
             "evicted": self.evicted,
             "damaged": self.damaged,
+            "lost": self.lost,
             "seq": self.seq,
             "digest": self.digest,
             "readings": self.readings,
@@ -244,6 +246,10 @@ class Health:
     streams: dict[str, StreamHealth] = field(default_factory=dict)
     clock: Document = field(default_factory=dict)
     buffer_error: Trouble | None = None
+    volatile: bool = False
+    """Blocks are sealed in memory, because the buffer cannot be written."""
+    ring: Document = field(default_factory=dict)
+    """What is in memory only."""
     key_error: Trouble | None = None
     """Why the platform cannot know the key."""
     config_error: Trouble | None = None
@@ -267,7 +273,8 @@ class Health:
             "links": {name: link for name, link in links.items() if link["devices"]},
             "streams": {name: self.streams[name].document() for name in streams if name in self.streams},
             "uplinks": {name: self.uplinks[name].document() for name in self.uplinks if uplink in (None, name)},
-            "buffer": {"error": trouble_document(self.buffer_error)},
+            "buffer": {"error": trouble_document(self.buffer_error), "volatile": self.volatile},
+            "ring": self.ring,
         }
 
 

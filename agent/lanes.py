@@ -82,7 +82,7 @@ class Lanes:
     def committed(self, stream: str, position: int, *, fresh: bool) -> None:
         """Note a block committed just now; without a session there is no fresh lane."""
         lane = self._streams[stream]
-        lane.head = position
+        lane.head = max(lane.head, position)
         if not fresh:
             lane.reopen(position)
             return

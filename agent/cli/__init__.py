@@ -8,7 +8,7 @@ is told in one line with its cure (`agent.failures`), never with a traceback.
 
 import typer
 
-from agent.cli import check, demo, init, key, reload, run, schema, status, verify
+from agent.cli import check, demo, export, importing, init, key, reload, run, schema, status, verify
 
 app = typer.Typer(
     name="trambien",
@@ -23,6 +23,8 @@ app.command("init")(init.command)
 app.command("check")(check.command)
 app.command("demo")(demo.command)
 app.command("verify")(verify.command)
+app.command("export")(export.command)
+app.command("import")(importing.command)
 app.command("status")(status.command)
 app.command("reload")(reload.command)
 app.command("schema")(schema.command)
