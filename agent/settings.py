@@ -4,6 +4,7 @@ What is always true here:
 
 - Whatever is wrong, in the file or in what a driver makes of it, comes out as `ConfigFaults` with a place. Drivers
   are constructed, so what only they can judge is judged; they open nothing.
+- The station's own device, `gateway`, is a driver among the others.
 - Only the drivers and formats that the file names are imported. Formats are made, and tried on every layout.
 - A warning is what can be carried out and is likely not meant; it stands at a place as a fault does and stops nothing.
 
@@ -17,12 +18,13 @@ from typing import Any
 
 from agent import formats
 from agent.estimate import Estimate, estimate
+from agent.gateway_device import GatewayDriver
 from agent.unwise import WallClock, warnings
 from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
 from config.load import Loaded, load
-from config.model import Link
+from config.model import OWN_DEVICE, Config, Link
 from drivers import registry
-from drivers.api import Driver, DriverMisconfigured
+from drivers.api import Clock, Driver, DriverMisconfigured
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class Settings:
     drivers: Mapping[str, Driver[Any]]
     warnings: tuple[Fault, ...]
     estimate: Estimate
+
+    @property
+    def instruments(self) -> dict[str, Driver[Any]]:
+        """The drivers of the links that the file names: all but the station's own device."""
+        return {name: driver for name, driver in self.drivers.items() if name != OWN_DEVICE}
 
 
 def read(path: Path, clock: WallClock, credentials: Path | None = None) -> Settings:
@@ -47,11 +54,19 @@ def read(path: Path, clock: WallClock, credentials: Path | None = None) -> Setti
             for each in (error, *error.others):
                 where = ("links", name, *each.path)
                 faults.append(fault_at(loaded.spot(where), each.code, where, **each.fields))
-    faults += _format_faults(loaded, drivers) if len(drivers) == len(loaded.config.links) else ()
+    drivers |= _own_device(loaded.config, clock)
+    faults += _format_faults(loaded, drivers) if not faults else ()
     if faults:
         raise ConfigFaults(faults, path)
     cost = estimate((group for driver in drivers.values() for group in driver.groups), loaded.config.buffer)
     return Settings(loaded, drivers, tuple(warnings(loaded, drivers, cost, clock)), cost)
+
+
+def _own_device(config: Config, clock: Clock) -> dict[str, Driver[Any]]:
+    """Give the driver of the station's own device, unless the file wants none."""
+    watch = config.gateway.watch
+    disk = Path(config.buffer.path).parent
+    return {} if watch is None else {OWN_DEVICE: GatewayDriver(watch, clock, config.uplinks, disk)}
 
 
 def _format_faults(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from agent import formats
 from agent.crew import Crew
+from agent.gateway_device import GatewayDriver
 from agent.health import Document, Health
 from agent.log import Log
 from agent.poller import House, Poller, health_of
@@ -103,6 +104,8 @@ class Works:
         new = {name: health_of(self.drivers[name]) for name in names}
         self._health.links = {name: new.get(name) or before[name] for name in self.drivers}
         for name, health in new.items():
+            if isinstance(own := self.drivers[name], GatewayDriver):
+                own.see(self._health.uplinks)
             self._pollers.start(name, Poller(self.drivers[name], self._house, health))
 
     async def _stop_pollers(self, names: Iterable[str]) -> None:

@@ -182,6 +182,10 @@ class Strict(BaseModel):
         return {key: _frozen(value) for key, value in data.items()}
 
 
+OWN_DEVICE = "gateway"
+"""The name of the device, and of the link, under which the station keeps what it measures of itself."""
+
+
 class Watch(Strict):
     """How often the station measures itself and its links, and the stream in which it keeps that."""
 

@@ -77,7 +77,7 @@ def _summary(settings: Settings) -> dict[str, Any]:
         "gateway": config.gateway.id,
         "links": len(config.links),
         "devices": len(devices),
-        "points": sum(len(group.layout.columns) for driver in settings.drivers.values() for group in driver.groups),
+        "points": sum(len(group.layout.columns) for driver in settings.instruments.values() for group in driver.groups),
         "uplinks": len(config.uplinks),
         "digest": settings.loaded.digest.hex(),
     }

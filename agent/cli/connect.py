@@ -31,11 +31,11 @@ def connect(settings: Settings, within_s: float = WITHIN_S) -> Document:
     try:
         state = control.ask(control.socket_path(Path(settings.loaded.config.buffer.path)), "status")
     except NotRunning:
-        looks = asyncio.run(look(settings.drivers, within_s))
+        looks = asyncio.run(look(settings.instruments, within_s))
         return {"through": "links", "devices": [_document(one) for one in looks]}
     if state["config"] != settings.loaded.digest.hex():
         raise PortBusy("agent.connect-busy", gateway=state["gateway"])
-    return {"through": "service", "devices": list(_of_service(state))}
+    return {"through": "service", "devices": list(_of_service(state, settings))}
 
 
 def exit_of(found: Document) -> Exit:
@@ -54,8 +54,10 @@ def _document(one: Look) -> Document:
     }
 
 
-def _of_service(state: Document) -> Any:
+def _of_service(state: Document, settings: Settings) -> Any:
     for name, link in state["links"].items():
+        if name not in settings.instruments:
+            continue
         for device, facts in link["devices"].items():
             error = None if facts["alive"] else link["error"] or facts["error"] or {"code": _NO_WORD}
             answers = bool(facts["alive"]) and bool(link["up"])

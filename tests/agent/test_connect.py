@@ -114,7 +114,7 @@ async def test_nothing_takes_longer_than_it_was_given(tmp_path) -> None:
     link = {"driver": "modbus", "host": "127.0.0.1", "port": port, "timeout": "400ms", "devices": devices}
     settings = checking.read(written(tmp_path, {"slow": link}), checking.SystemClock())
     began = time.monotonic()
-    looks = await look(settings.drivers, 1.0)
+    looks = await look(settings.instruments, 1.0)
     assert time.monotonic() - began < 5
     server.close()
     assert not any(one.answers for one in looks)

@@ -208,7 +208,7 @@ async def test_a_link_comes_and_another_goes(station: Station) -> None:
     told = await station.reload()
     assert told["links"] == {"gone": ["pump"], "new": ["pump-2"]}
     await goes_on(station, "pump-2")
-    assert set(station.status["links"]) == {"plant", "pump-2"}
+    assert set(station.status["links"]) == {"plant", "pump-2", "gateway"}
     assert all(one is two for one, two in zip(before, station.untouched("plant"), strict=True))
     await until(lambda: station.status["streams"]["production"]["readings"] > 10)
     await station.leave()
@@ -448,7 +448,7 @@ async def test_the_service_reloads_on_sighup_and_on_the_command(tmp_path: Path) 
         (tmp_path / "links.d").mkdir()
         (tmp_path / "links.d" / "more.yaml").write_text(MORE)
         service.process.send_signal(signal.SIGHUP)
-        await until(lambda: set(service.status()["links"]) == {"waves", "more"})
+        await until(lambda: set(service.status()["links"]) == {"waves", "more", "gateway"})
         (tmp_path / "links.d" / "more.yaml").write_text(MORE.replace("ramp", "rump"))
         code, said = await trambien("reload", "-c", str(file))
         assert code == Exit.CONFIG
