@@ -9,6 +9,7 @@ What is always true here:
 """
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def connect(settings: Settings, within_s: float = WITHIN_S) -> Document:
         return {"through": "links", "devices": [_document(one) for one in looks]}
     if state["config"] != settings.loaded.digest.hex():
         raise PortBusy("agent.connect-busy", gateway=state["gateway"])
-    return {"through": "service", "devices": list(_of_service(state, settings))}
+    return {"through": "service", "devices": list(_of_service(state, settings.instruments))}
 
 
 def exit_of(found: Document) -> Exit:
@@ -54,9 +55,9 @@ def _document(one: Look) -> Document:
     }
 
 
-def _of_service(state: Document, settings: Settings) -> Any:
+def _of_service(state: Document, instruments: Collection[str]) -> Any:
     for name, link in state["links"].items():
-        if name not in settings.instruments:
+        if name not in instruments:
             continue
         for device, facts in link["devices"].items():
             error = None if facts["alive"] else link["error"] or facts["error"] or {"code": _NO_WORD}

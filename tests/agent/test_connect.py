@@ -167,9 +167,9 @@ def test_what_the_service_knows_of_a_dead_link_is_told():
     """With the link's trouble where there is one."""
     dead = {"alive": None, "error": None}
     state = {"links": {"bus": {"up": False, "error": {"code": "modbus.refused"}, "devices": {"d": dead}}}}
-    assert [one["error"] for one in instruments._of_service(state)] == [{"code": "modbus.refused"}]
+    assert [one["error"] for one in instruments._of_service(state, ["bus"])] == [{"code": "modbus.refused"}]
     state["links"]["bus"] = {"up": True, "error": None, "devices": {"d": dead}}
-    assert [one["error"]["code"] for one in instruments._of_service(state)] == ["agent.connect-no-word"]
+    assert [one["error"]["code"] for one in instruments._of_service(state, ["bus"])] == ["agent.connect-no-word"]
 
 
 @pytest.mark.parametrize(
