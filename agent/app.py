@@ -17,26 +17,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent import control, ota, push_mail, supervise
-from agent.broker import Endpoint, split_url
-from agent.carrier import Carriage
+from agent import control, formats, ota, push_mail, supervise
 from agent.clock import SystemClock
 from agent.errors import DirectoryRefused
-from agent.formats import FORMATS
+from agent.formats.placing import ChainPlacer
 from agent.health import Health, UplinkHealth
 from agent.identity import hardware_hash, version
 from agent.journal import Hold
 from agent.keeper import Identity, Keeper, Site
 from agent.log import Log
+from agent.orders import KeyOrders
 from agent.ota import Ota
 from agent.owner import Owner
 from agent.poller import House
 from agent.recorder import Recorder
 from agent.reload import Reloader, catalogues
 from agent.settings import Settings
+from agent.time_floor import TimeFloor
+from agent.timekeeper import Timekeeper
 from agent.uplink import Uplink
+from agent.uplink_settings import carriage_of, endpoints_of
 from agent.works import Works
-from buffer.keys import known_public, load_or_create
+from buffer.custody import Custody, believed
+from buffer.keys import key_path
 from config.model import Config
 from config.model import Uplink as UplinkSettings
 
@@ -51,28 +54,45 @@ _log = Log("app")
 class App:
     """One station, from its settings. `read` reads a configuration file: the same again for a reload, a pushed one."""
 
-    def __init__(self, settings: Settings, clock: SystemClock, read: Callable[[Path], Settings], hold: Hold) -> None:
-        """Compose the house; makes the device key on the first start. Raises KeyRefused or DirectoryRefused."""
+    def __init__(
+        self,
+        settings: Settings,
+        clock: SystemClock,
+        read: Callable[[Path], Settings],
+        hold: Hold,
+        credentials: Path | None = None,
+    ) -> None:
+        """Compose the house; makes the device key on the first start, or takes the one among systemd's credentials.
+
+        Raises KeyRefused, CredentialRefused or DirectoryRefused.
+        """
         self._clock = clock
         self._rng = random.Random()  # noqa: S311 - jitter, not secrecy
         self._buffer_path = Path(settings.loaded.config.buffer.path)
         _make_directory(self._buffer_path.parent)
-        self._key, self._key_fate = load_or_create(key_path(self._buffer_path))
-        self._health = _new_health(settings, self._key.kid, clock.boot_ns())
+        path = key_path(self._buffer_path)
+        self._custody = Custody.open(path, credentials and credentials / path.name)
+        self._health = _new_health(settings, self._custody.signer.kid, clock.boot_ns())
         self._works = Works(settings, self._health)
-        known = catalogues(settings.drivers.values())
-        identity = Identity(self._config.gateway.id, self._key, version(), hardware_hash(), self._works.digest)
-        keys = known_public(key_path(self._buffer_path))
-        site = Site(self._buffer_path, identity, keys, known, self._config.buffer.max_block)
+        known, digest = catalogues(settings.drivers.values()), settings.loaded.digest
+        identity = Identity(self._config.gateway.id, self._custody.signer, version(), hardware_hash(), digest)
+        max_block = self._config.buffer.max_block
+        site = Site(self._buffer_path, identity, believed(path), known, max_block, self._custody)
+        owner = Owner("buffer")
         self._recorder = Recorder(
             Keeper(site, clock.moment, _event_id),
-            Owner("buffer"),
+            owner,
             clock,
             self._health,
             streams=known,
             seal_every_ns=self._config.buffer.seal_every,
             new_event_id=_event_id,
         )
+        floor = TimeFloor(self._buffer_path.with_name("clock.floor"), clock.boot_ns())
+        self._timekeeper = Timekeeper(clock, self._recorder, floor)
+        self._orders = KeyOrders(self._custody, self._recorder, owner, self._health)
+        self._placer = ChainPlacer(clock.boot_id)
+        self._times_needed = asyncio.Event()
         file = settings.loaded.path
         self._reloader = Reloader(file, partial(read, file), self._works.apply, self._recorder, self._health)
         house = ota.House(self._reloader.order, lambda: self._health.document(clock.boot_ns()), self._recorder.event)
@@ -87,13 +107,17 @@ class App:
         """Run until `stop` is set. Raises what the store raises when it cannot be opened."""
         supervise.on_reload(self._reloader.ask)
         await self._recorder.open(self._config.uplinks)
-        if self._key_fate == "replaced" or (self._key_fate == "created" and self._recorder.has_history):
-            self._recorder.event("key-lost", key=self._key.kid, urgent=True)
-            _log.error("key-lost", key=self._key.kid)
+        self._timekeeper.look()
+        self._orders.note()
+        if not self._custody.enrolled:
+            self._recorder.event("key-lost", key=self._custody.signer.kid, urgent=True)
+            _log.error("key-lost", key=self._custody.signer.kid)
         async with asyncio.TaskGroup() as house:
             recording = house.create_task(self._recorder.run(), name="recorder")
+            others = [house.create_task(self._timekeeper.run(), name="timekeeper")]
+            others.append(house.create_task(self._place(), name="placer"))
             self._works.start(house, House(self._recorder, self._clock, self._rng), self._uplink)
-            others = [house.create_task(self._serve_control(), name="control")]
+            others.append(house.create_task(self._serve_control(), name="control"))
             others.append(house.create_task(supervise.feed_watchdog(lambda: self._recorder.turns), name="watchdog"))
             reloading = house.create_task(self._reloader.run(), name="reload")
             others.append(house.create_task(self._ota.run(), name="pushes"))
@@ -125,16 +149,26 @@ class App:
     async def _serve_control(self) -> None:
         path = control.socket_path(self._buffer_path)
         answers = {"status": lambda: self._health.document(self._clock.boot_ns())}
-        await control.serve(path, answers, {"reload": self._reloader.order, "accept-remote": self._ota.accept_remote})
+        orders = {"reload": self._reloader.order, "accept-remote": self._ota.accept_remote}
+        await control.serve(path, answers, {**self._orders.table(), **orders})
+
+    async def _place(self) -> None:
+        """Read the chains for the formats that give times, once one of them is needed."""
+        await self._times_needed.wait()
+        await self._placer.run(self._recorder, tuple(self._health.streams))
 
     def _uplink(self, name: str, settings: UplinkSettings) -> Uplink:
-        streams = self._works.streams_of(settings)
-        gateway = self._config.gateway.id
-        carriage = Carriage(name, f"{settings.prefix}/{gateway}", streams, FORMATS[settings.format])
-        health = self._health.uplinks[name] = UplinkHealth(streams)
+        if settings.format != formats.BLOCK:
+            self._times_needed.set()
+        station = formats.station(self._config, settings, self._custody.signer)
+        encoding = formats.encoding(station, settings, self._placer)
+        known, zone = tuple(self._health.streams), self._config.gateway.timezone
+        carriage = carriage_of(name, station.root, encoding, settings, known, zone)
+        health = UplinkHealth(carriage.streams, restricted=settings.points is not None)
+        self._health.uplinks[name] = health
         return Uplink(
             carriage,
-            self._endpoint(name, settings),
+            endpoints_of(f"{self._config.gateway.id}.{name}", settings),
             self._recorder,
             health,
             lambda: self._health.document(self._clock.boot_ns(), name),
@@ -144,26 +178,10 @@ class App:
             else None,
         )
 
-    def _endpoint(self, name: str, settings: UplinkSettings) -> Endpoint:
-        _, host, port = split_url(settings.url)
-        if settings.mqtt != "5":
-            _log.warning("mqtt-311", uplink=name, effect="a refused publish cannot be told from an accepted one")
-        client_id = f"{self._config.gateway.id}.{name}"
-        protocol = 5 if settings.mqtt == "5" else 4
-        if settings.tls is None:
-            return Endpoint(host, port, client_id, protocol=protocol, window=settings.window)
-        tls = settings.tls
-        return Endpoint(host, port, client_id, tls.ca, tls.cert, tls.key, protocol, settings.window)
-
 
 def _new_health(settings: Settings, kid: bytes, now_ns: int) -> Health:
     loaded = settings.loaded
     return Health(loaded.config.gateway.id, version(), kid.hex(), loaded.digest.hex(), now_ns)
-
-
-def key_path(buffer_path: Path) -> Path:
-    """Give the device key that belongs to a buffer: a sibling, so that both are kept or lost together."""
-    return buffer_path.with_name("device.key")
 
 
 def _make_directory(path: Path) -> None:

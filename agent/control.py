@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from agent.errors import Exit, NotRunning
+from agent.errors import NotRunning
 from agent.health import Document
 from agent.log import Log
 
@@ -72,7 +72,7 @@ async def _carry_out(line: bytes, orders: Orders, may_order: bool) -> Document |
         order = orders[json.loads(line)["ask"]]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return await order() if may_order else {"error": "agent.order-refused", "fields": {}, "exit": Exit.PERMISSION}
+    return await order() if may_order else {"error": "agent.order-refused"}
 
 
 def _user(peer: socket.socket) -> int:

@@ -21,7 +21,7 @@ class Exit(IntEnum):
     BUSY = 75
     """Another process holds the buffer or the port."""
     PERMISSION = 77
-    """A key file or a directory has the wrong owner or permissions."""
+    """A key file or a directory has the wrong owner or permissions, or the key may not be changed."""
     CONFIG = 78
     """The configuration has faults; systemd does not restart after it."""
 
@@ -61,5 +61,11 @@ class DirectoryRefused(AgentError):
 
 class PortBusy(AgentError):
     """A port that the command was told to use is taken."""
+
+    exit = Exit.BUSY
+
+
+class FileThere(AgentError):
+    """A file that the command was to write is there already, and stays as it is."""
 
     exit = Exit.BUSY

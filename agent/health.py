@@ -4,7 +4,8 @@ What is always true here:
 
 - Every figure is written by the one task that knows it and read by anyone; this file decides nothing.
 - Lateness is kept of the last `RING` ticks of a device; its percentiles are computed when asked.
-- A document made for an uplink tells only of devices whose stream that uplink carries.
+- A document made for an uplink tells only of devices whose stream that uplink carries, and of none where that uplink is
+  given some points only.
 """
 
 import math
@@ -13,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from agent.link_quality import LinkQuality
 from drivers.api import Figures, Parked, Tally
 
 RING = 256
@@ -155,10 +157,13 @@ class UplinkHealth:
     pending: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     bytes_sent: int = 0
+    quality: LinkQuality = field(default_factory=LinkQuality)
     error: Trouble | None = None
     """Why there is no connection."""
     refusal: Trouble | None = None
     """What the broker last refused; the next acknowledged block ends it."""
+    restricted: bool = False
+    """Whether it is given some points only: then its state tells nothing of links and devices."""
 
     def commit(self, stream: str) -> None:
         """Note a block to be carried."""
@@ -174,6 +179,11 @@ class UplinkHealth:
         """Note a block that cannot be carried any more."""
         self.lost[reason] = self.lost.get(reason, 0) + 1
         self.pending[stream] -= 1
+
+    def regain(self, stream: str, reason: str, blocks: int) -> None:
+        """Note blocks that can be carried again."""
+        self.lost[reason] -= blocks
+        self.pending[stream] += blocks
 
     def document(self) -> Document:
         """Render as JSON."""
@@ -201,17 +211,19 @@ class StreamHealth:
     held: int = 0
     evicted: int = 0
     damaged: int = 0
+    lost: int = 0
     readings: int = 0
     ticks_missed: int = 0
     dropped: int = 0
 
     def document(self) -> Document:
-        """Render as JSON; `sealed` = held + evicted + damaged."""
+        """Render as JSON; `sealed` = held + evicted + damaged + lost."""
         return {
             "sealed": self.head,
             "held": self.held,
             "evicted": self.evicted,
             "damaged": self.damaged,
+            "lost": self.lost,
             "seq": self.seq,
             "digest": self.digest,
             "readings": self.readings,
@@ -234,17 +246,25 @@ class Health:
     streams: dict[str, StreamHealth] = field(default_factory=dict)
     clock: Document = field(default_factory=dict)
     buffer_error: Trouble | None = None
+    volatile: bool = False
+    """Blocks are sealed in memory, because the buffer cannot be written."""
+    ring: Document = field(default_factory=dict)
+    """What is in memory only."""
+    key_error: Trouble | None = None
+    """Why the platform cannot know the key."""
     config_error: Trouble | None = None
     """Why the last reload was refused; the configuration before it runs on."""
 
     def document(self, now_ns: int, uplink: str | None = None) -> Document:
         """Render the state as JSON: of the whole station, or of what concerns one uplink's streams."""
         streams = self.uplinks[uplink].streams if uplink else tuple(self.streams)
-        links = {name: link.document(streams) for name, link in self.links.items()}
+        restricted = uplink is not None and self.uplinks[uplink].restricted
+        links = {} if restricted else {name: link.document(streams) for name, link in self.links.items()}
         return {
             "gateway": self.gateway,
             "version": self.version,
             "key": self.key_id,
+            "key_error": trouble_document(self.key_error),
             "config": self.config_digest,
             "config_error": trouble_document(self.config_error),
             "uptime_s": round((now_ns - self.started_ns) / 1e9, 3),
@@ -253,7 +273,8 @@ class Health:
             "links": {name: link for name, link in links.items() if link["devices"]},
             "streams": {name: self.streams[name].document() for name in streams if name in self.streams},
             "uplinks": {name: self.uplinks[name].document() for name in self.uplinks if uplink in (None, name)},
-            "buffer": {"error": trouble_document(self.buffer_error)},
+            "buffer": {"error": trouble_document(self.buffer_error), "volatile": self.volatile},
+            "ring": self.ring,
         }
 
 

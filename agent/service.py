@@ -29,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     options = parser.parse_args(arguments)
     log.configure(verbose=options.verbose)
+    supervise.forbid_core_dumps()
     clock = SystemClock()
     hold = Hold(options.config, clock.boot_id.hex(), clock.boot_ns)
     try:
@@ -44,8 +45,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _once(hold: Hold, clock: SystemClock) -> int:
     """Run with the configuration as it stands; give the exit code."""
-    read_file = partial(read, clock=clock, credentials=credentials(os.environ))
     try:
+        given = credentials(os.environ)
+        read_file = partial(read, clock=clock, credentials=given)
         settings = read_file(hold.config)
     except ConfigFaults as found:
         sys.stderr.write(faults.text(found, Words(faults.language_of(hold.config, os.environ))) + "\n")
@@ -54,7 +56,7 @@ def _once(hold: Hold, clock: SystemClock) -> int:
         _log.warning(warning.code, **{**warning.fields, "file": warning.file, "line": warning.line})
     code, words = Exit.OK, Words(settings.loaded.config.gateway.language)
     try:
-        app = App(settings, clock, read_file, hold)
+        app = App(settings, clock, read_file, hold, given)
         del settings  # the places of every key are not needed any more, and are megabytes
         asyncio.run(_run(app))
     except* failures.Mendable as ended:

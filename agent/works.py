@@ -15,7 +15,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from agent import formats
 from agent.crew import Crew
+from agent.gateway_device import GatewayDriver
 from agent.health import Document, Health
 from agent.log import Log
 from agent.poller import House, Poller, health_of
@@ -88,20 +90,22 @@ class Works:
         _log.info("config-applied", config=digest, before=before, links=links, uplinks=carried)
         return {"config": digest.hex(), "before": before.hex(), "links": links._asdict(), "uplinks": carried._asdict()}
 
-    def streams_of(self, settings: UplinkSettings) -> tuple[str, ...]:
-        """Give the streams that an uplink carries: those it names, or all that the buffer has."""
-        return settings.streams or tuple(self._health.streams)
+    def _streams_of(self, settings: UplinkSettings) -> tuple[str, ...]:
+        """Give the streams that an uplink carries: of those that the buffer has the ones it names, or all."""
+        return tuple(stream for stream in self._health.streams if stream in (settings.streams or (stream,)))
 
     def _uplink_makings(self) -> dict[str, object]:
         """Give what each uplink is made from."""
-        gateway = self.config.gateway
-        return {name: (one, self.streams_of(one), gateway) for name, one in self.config.uplinks.items()}
+        uplinks = self.config.uplinks.items()
+        return {name: (one, self._streams_of(one), formats.station(self.config, one, None)) for name, one in uplinks}
 
     def _start_pollers(self, names: Iterable[str]) -> None:
         before = self._health.links
         new = {name: health_of(self.drivers[name]) for name in names}
         self._health.links = {name: new.get(name) or before[name] for name in self.drivers}
         for name, health in new.items():
+            if isinstance(own := self.drivers[name], GatewayDriver):
+                own.see(self._health.uplinks)
             self._pollers.start(name, Poller(self.drivers[name], self._house, health))
 
     async def _stop_pollers(self, names: Iterable[str]) -> None:

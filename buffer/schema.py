@@ -7,8 +7,9 @@ What is always true here:
 - Each migration and its number are committed together.
 - Each stream has a table of blocks of its own, `block_NUMBER`, keyed by position as the rowid: appending goes to the
   end of a tree, there is no second index to write, and the blocks of a stream lie side by side in order. Positions
-  begin at 1 and have no gaps.
-- `stream.evicted` and `stream.damaged` count what of a stream is no longer held; what was sealed is its last position.
+  are the numbers of the blocks (`seq`): they begin at 1, and one that is not there is told by a signed event.
+- `stream.evicted`, `stream.damaged` and `stream.lost` count what of a stream is not held; what was sealed is its last
+  position.
 
 sqlite-utils makes the schema; it is imported only where there is something to migrate, because it draws a command-line
 library in. Only `buffer.store` enters.
@@ -71,6 +72,10 @@ def _first(database: "Database") -> None:
     )
 
 
-_MIGRATIONS: "tuple[Callable[[Database], None], ...]" = (_first,)
+def _second(database: "Database") -> None:
+    database["stream"].add_column("lost", int, not_null_default=0)
+
+
+_MIGRATIONS: "tuple[Callable[[Database], None], ...]" = (_first, _second)
 SCHEMA = len(_MIGRATIONS)
 """The schema this version writes."""

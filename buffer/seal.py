@@ -63,6 +63,8 @@ class Opening(NamedTuple):
     hardware: bytes
     config: bytes
     predecessor: str = "store"
+    keys: tuple[tuple[bytes, bytes], ...] = ()
+    """Statements since the enrolled key (`buffer.rotation`), oldest first."""
 
 
 @dataclass(slots=True)
@@ -264,7 +266,7 @@ def _start(opening: Opening, head: Head | None, moment: Moment) -> Event:
         ("config", opening.config),
         ("predecessor", None if head is None else head.digest),
         ("known", "none" if head is None else opening.predecessor),
-        ("keys", ()),
+        ("keys", opening.keys),
     )
     return Event("start", moment.boot_ns, opening.event_id, data)
 

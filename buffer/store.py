@@ -8,6 +8,10 @@ What is always true here:
 - One `append` is one transaction for any number of streams. It takes only blocks of this opening's epoch that
   name the stream's last block as their predecessor. After a failed one the store takes no more: close it, open it
   again, and a new epoch begins (B2).
+- Blocks that were sealed in memory while the file could not be written are adopted under the numbers they have, all in
+  one transaction; they go on from the stream's last block.
+- What is written as acknowledged never reaches beyond the blocks that the same commit leaves in the file: numbers that
+  a power cut takes back are used again, by blocks that nobody has.
 - A stored block is never rewritten (B1); its payload alone may go, and the hole stays signed.
 - Every opening draws a random epoch of 8 bytes.
 - SQLite is not relied upon to notice damage: every block is verified when it is read.
@@ -18,13 +22,14 @@ The agent's store thread enters with `Store`; tools enter with `Reader`, read-on
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 
+from buffer.adopt import place
 from buffer.block import Block, Header, check_payload, open_envelope, trust
 from buffer.cbor import dumps
 from buffer.errors import BlockInvalid, BufferUnreadable, ChainBroken, CommitFailed, StoreFull
@@ -43,6 +48,7 @@ EPOCH_BYTES = 8
 MAX_READ_BYTES = 4 << 20
 MAX_POSITION = (1 << 40) - 1
 _CHUNK = 64
+_ENVELOPES = 1024
 
 
 class Window(NamedTuple):
@@ -125,6 +131,44 @@ class Store(Tables):
         self._heads = heads
         return positions
 
+    def adopt(
+        self, branches: Iterable[Sealed], acknowledged: Mapping[tuple[str, str], Intervals] = MappingProxyType({})
+    ) -> None:
+        """Commit blocks that were sealed while the file could not be written, each under the number it has.
+
+        A branch goes on from the stream's last block, in whatever epochs. The numbers that are missing in it are
+        counted as lost; that an event of the branch names them is the caller's. Raises ValueError where a branch does
+        not follow, else what `append` raises, and takes no more then.
+        """
+        if self.failed:
+            raise CommitFailed(path=str(self.path), reason="closed after a failed commit")
+        heads = self.heads()
+        placed = [(one, place(heads.get(one.stream), one)) for one in branches]
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for one, blocks in placed:
+                self._insert_branch(one, blocks)
+            for (uplink, stream), intervals in acknowledged.items():
+                self._acknowledge(uplink, stream, intervals)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._fail(error)
+        self._heads = {**heads, **{one.stream: one.head for one, _ in placed}}
+
+    def make_sure(self) -> None:
+        """Have all that the log holds written into the file, and the file synchronised. Raises CommitFailed.
+
+        After a failed commit this must come first: its blocks may stand in the log, and in the memory of the operating
+        system, and yet not on the disk; the error of a synchronisation is told once only. What is found afterwards is
+        on the disk, what is not found will not turn up.
+        """
+        try:
+            busy, log, written = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            self._fail(error)
+        if busy and log != written:
+            raise CommitFailed(path=str(self.path), reason="a reader holds the log")
+
     def read(self, stream: str, first: int, last: int, max_bytes: int = MAX_READ_BYTES) -> Window:
         """Give proven blocks from position `first` to `last`: at least one row, then up to about `max_bytes`.
 
@@ -194,10 +238,24 @@ class Store(Tables):
     def _insert(self, sealed: Sealed) -> range:
         number = self.number(sealed.stream) or self._new_stream(sealed.stream)
         first = self.last_position(sealed.stream) + 1
+        self._insert_blocks(number, enumerate(sealed.blocks, start=first))
+        self._insert_definitions(sealed)
+        return range(first, first + len(sealed.blocks))
+
+    def _insert_branch(self, branch: Sealed, blocks: Sequence[tuple[int, Block]]) -> None:
+        number = self.number(branch.stream) or self._new_stream(branch.stream)
+        missing = branch.head.seq - self.last_position(branch.stream) - len(blocks)
+        self._insert_blocks(number, blocks)
+        self._insert_definitions(branch)
+        self._db.execute("UPDATE stream SET lost = lost + ? WHERE number = ?", (missing, number))
+
+    def _insert_blocks(self, number: int, blocks: Iterable[tuple[int, Block]]) -> None:
         self._db.executemany(
             f"INSERT INTO block_{number:d} (position, envelope, payload) VALUES (?, ?, ?)",  # noqa: S608
-            ((first + at, block.envelope, block.payload) for at, block in enumerate(sealed.blocks)),
+            ((position, block.envelope, block.payload) for position, block in blocks),
         )
+
+    def _insert_definitions(self, sealed: Sealed) -> None:
         if sealed.definitions is not None:
             catalogue = sealed.definitions.catalogue
             layouts = [(sha256(layout).digest(), layout) for layout in sealed.definitions.layouts]
@@ -206,7 +264,6 @@ class Store(Tables):
                 "INSERT OR IGNORE INTO catalogue (digest, encoded) VALUES (?, ?)",
                 (catalogue_digest(catalogue), catalogue),
             )
-        return range(first, first + len(sealed.blocks))
 
     def _new_stream(self, stream: str) -> int:
         self._known[stream] = add_stream(self._db, stream)
@@ -214,10 +271,11 @@ class Store(Tables):
 
     def _acknowledge(self, uplink: str, stream: str, intervals: Intervals) -> None:
         number = self.number(stream) or self._new_stream(stream)
+        stored = intervals.upto(self.last_position(stream))
         self._db.execute(
             "INSERT INTO acknowledged (uplink, stream, intervals) VALUES (?, ?, ?) "
             "ON CONFLICT (uplink, stream) DO UPDATE SET intervals = excluded.intervals",
-            (uplink, number, dumps(intervals.as_list())),
+            (uplink, number, dumps(stored.as_list())),
         )
 
     def _fail(self, error: sqlite3.Error) -> NoReturn:
@@ -242,6 +300,15 @@ class Reader(Tables):
     def blocks(self, stream: str, first: int = 1, last: int = MAX_POSITION) -> Iterator[tuple[int, Block]]:
         """Go over a stream's blocks in order of position, a few a transaction: the writer is never held up."""
         while first <= last and (rows := self.rows(stream, first, last, limit=_CHUNK)):
+            yield from rows
+            first = rows[-1][0] + 1
+
+    def envelopes(self, stream: str, first: int = 1, last: int = MAX_POSITION) -> Iterator[tuple[int, bytes]]:
+        """Go over a stream's envelopes alone, in order of position: the payloads are not read from the disk."""
+        number = self.number(stream)
+        select = f"SELECT position, envelope FROM block_{number or 0:d}"  # noqa: S608
+        select += " WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"
+        while number and first <= last and (rows := self._rows(select, first, last, _ENVELOPES)):
             yield from rows
             first = rows[-1][0] + 1
 

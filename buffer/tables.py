@@ -30,12 +30,13 @@ _MAGIC = b"SQLite format 3\0"
 
 
 class Counts(NamedTuple):
-    """A stream's ledger: sealed = held + evicted + damaged. `sealed` is its last position too."""
+    """A stream's ledger: sealed = held + evicted + damaged + lost. `sealed` is its last position too."""
 
     sealed: int
     held: int
     evicted: int
     damaged: int
+    lost: int = 0
 
 
 class Tables:
@@ -90,9 +91,9 @@ class Tables:
     def counts(self, stream: str) -> Counts:
         """Give a stream's ledger."""
         sealed = self.last_position(stream)
-        rows = self._rows("SELECT evicted, damaged FROM stream WHERE name = ?", stream)
-        evicted, damaged = rows[0] if rows else (0, 0)
-        return Counts(sealed, sealed - evicted - damaged, evicted, damaged)
+        rows = self._rows("SELECT evicted, damaged, lost FROM stream WHERE name = ?", stream)
+        evicted, damaged, lost = rows[0] if rows else (0, 0, 0)
+        return Counts(sealed, sealed - evicted - damaged - lost, evicted, damaged, lost)
 
     def close(self) -> None:
         """Close the file. Safe twice."""

@@ -8,7 +8,8 @@ What is always true here:
 - A link stands in one file. A second one of its name is a fault that names both places.
 - The digest of a configuration in one file is SHA-256 of its bytes; of one in several, SHA-256 of what
   `sha256sum gateway.yaml links.d/*.yaml` prints in its directory (coreutils), so that anyone can compute it again.
-- A file that cannot be understood does not hide the faults of another.
+- A file that cannot be understood does not hide the faults of another. All files together have at most `SIZE_LIMIT`
+  bytes; what is beyond is not parsed.
 
 `config.load` enters; whoever must name a configuration that was refused asks for its digest.
 """
@@ -17,8 +18,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from config.errors import ConfigFaults, Fault, Place, fault_at
-from config.source import Document, parse, read_bytes
+from config.errors import ConfigFaults, Fault, KeyPath, Place, fault_at
+from config.source import SIZE_LIMIT, Document, parse, read_bytes
 
 FOLDER = "links.d"
 _SUFFIX = ".yaml"
@@ -44,6 +45,9 @@ def read(path: Path) -> Files:
     for file in parts_found:
         try:
             parts[file] = read_bytes(file)
+            if len(data) + sum(map(len, parts.values())) > SIZE_LIMIT:
+                _lack(document, (fault_at(Place(file, 1, 1), "config.too-large-together", limit=SIZE_LIMIT),))
+                break
             _join(document, parse(parts[file], file))
         except ConfigFaults as faults:
             _lack(document, faults.faults)
@@ -113,21 +117,26 @@ def _join_links(document: Document, part: Document, links: dict[str, object]) ->
     whole = document.value["links"]
     if not isinstance(whole, dict):
         return
+    taken: set[object] = set()
     for name, link in links.items():
         path = ("links", name)
         if name in whole:
             first = document.key_place(path)
-            where = f"{first.file}:{first.line}"
-            document.faults.append(
-                fault_at(part.key_place(path), "config.duplicate-link", path, name=name, first=where)
-            )
-            continue
-        whole[name] = link
-        _take_places(document, part, path)
+            words = {"name": name, "first": f"{first.file}:{first.line}"}
+            document.faults.append(fault_at(part.key_place(path), "config.duplicate-link", path, **words))
+        else:
+            whole[name] = link
+            taken.add(name)
+    _take_places(document, part, taken)
 
 
-def _take_places(document: Document, part: Document, under: tuple[str, str]) -> None:
-    document.values.update((path, place) for path, place in part.values.items() if path[:2] == under)
-    document.keys.update((path, place) for path, place in part.keys.items() if path[:2] == under)
-    for mine, theirs in ((document.parts, part.parts), (document.broken, part.broken)):
-        mine.update(path for path in theirs if path[:2] == under)
+def _take_places(document: Document, part: Document, links: set[object]) -> None:
+    """Take over where these links stand."""
+
+    def theirs(path: KeyPath) -> bool:
+        return len(path) > 1 and path[0] == "links" and path[1] in links
+
+    document.values.update((path, place) for path, place in part.values.items() if theirs(path))
+    document.keys.update((path, place) for path, place in part.keys.items() if theirs(path))
+    document.parts.update(filter(theirs, part.parts))
+    document.broken.update(filter(theirs, part.broken))

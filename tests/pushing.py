@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from buffer.keys import known_public
 from buffer.layout import catalogue_digest, decode_catalogue, decode_layout, layout_id
 from buffer.store import Reader
 from buffer.verify import payload_of
+from config.model import OWN_DEVICE
 from config.push import CONFIG, Envelope, encode
 
 ROOT = f"trambien/v1/{GATEWAY}"
@@ -83,9 +85,9 @@ class Pushed:
         return self.app._health.document(0)
 
     def alive(self) -> list[str]:
-        """Name the devices that are alive."""
-        links = self.health()["links"]
-        return [name for link in links.values() for name, facts in link["devices"].items() if facts["alive"]]
+        """Name the instruments that are alive."""
+        links = [link for name, link in self.health()["links"].items() if name != OWN_DEVICE]
+        return [name for link in links for name, facts in link["devices"].items() if facts["alive"]]
 
     def push(self, old: str, new: str, *signers, **changes) -> bytes:
         """Make a push that replaces a part of the file as it stands."""
@@ -97,8 +99,8 @@ class Pushed:
             "base": sha256(text.encode()).digest(),
             "configuration": text.replace(old, new).encode(),
             "probation_s": 10,
-            "issued_s": int(SystemClock().wall_ns() / 1e9) - 60,
-            "expires_s": int(SystemClock().wall_ns() / 1e9) + 3600,
+            "issued_s": int(time.time()) - 60,
+            "expires_s": int(time.time()) + 3600,
             **changes,
         }
         return sealed(Envelope(CONFIG, encode(replace(PUSH, **facts)), ()), *(signers or (LAN,)))

@@ -8,7 +8,21 @@ is told in one line with its cure (`agent.failures`), never with a traceback.
 
 import typer
 
-from agent.cli import check, config, demo, key, push, reload, run, status, verify
+from agent.cli import (
+    check,
+    config,
+    demo,
+    export,
+    importing,
+    init,
+    key,
+    push,
+    reload,
+    run,
+    schema,
+    status,
+    verify,
+)
 
 app = typer.Typer(
     name="trambien",
@@ -19,11 +33,15 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(run.command)
+app.command("init")(init.command)
 app.command("check")(check.command)
 app.command("demo")(demo.command)
 app.command("verify")(verify.command)
+app.command("export")(export.command)
+app.command("import")(importing.command)
 app.command("status")(status.command)
 app.command("reload")(reload.command)
+app.command("schema")(schema.command)
 app.add_typer(key.app, name="key")
 app.add_typer(config.app, name="config")
 app.add_typer(push.app, name="push")

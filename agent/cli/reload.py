@@ -35,7 +35,7 @@ def command(
         print(json.dumps(answer, ensure_ascii=False))
     else:
         _tell(answer, site.words)
-    raise typer.Exit(Exit.OK if answer.get("ok") else Exit(answer.get("exit", Exit.UNAVAILABLE)))
+    raise typer.Exit(Exit.OK if answer.get("ok") else Exit(answer.get("exit", Exit.PERMISSION)))
 
 
 def _tell(answer: Document, words: Words) -> None:

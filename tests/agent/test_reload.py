@@ -26,6 +26,7 @@ from agent.journal import Hold
 from agent.owner import in_daemon
 from agent.reload import difference
 from agent.settings import read
+from agent.uplink import Uplink
 from agent.works import Works
 from buffer.block import open_envelope, trust
 from buffer.errors import BufferUnreadable
@@ -209,7 +210,7 @@ async def test_a_link_comes_and_another_goes(station: Station) -> None:
     told = await station.reload()
     assert told["links"] == {"gone": ["pump"], "new": ["pump-2"]}
     await goes_on(station, "pump-2")
-    assert set(station.status["links"]) == {"plant", "pump-2"}
+    assert set(station.status["links"]) == {"plant", "pump-2", "gateway"}
     assert all(one is two for one, two in zip(before, station.untouched("plant"), strict=True))
     await until(lambda: station.status["streams"]["production"]["readings"] > 10)
     await station.leave()
@@ -361,7 +362,10 @@ async def test_uplinks_come_change_and_go_while_others_run_on(station: Station, 
         station.document["uplinks"]["factory"]["window"] = 5
         assert (await station.reload())["uplinks"] == {"gone": ["factory"], "new": ["factory"]}
         await connected(station, "province", "factory")
-        assert len(station.app._recorder.listeners) == 2
+        listening = [
+            one for one in station.app._recorder.listeners if isinstance(getattr(one, "__self__", None), Uplink)
+        ]
+        assert len(listening) == 2
         kept = station.document["uplinks"].pop("factory")
         await station.reload()
         await connected(station, "province")
@@ -388,6 +392,25 @@ async def test_an_uplink_that_carries_all_streams_gets_one_that_comes(station: S
         assert told["uplinks"] == {"gone": ["province"], "new": ["province"]}
         await connected(station, "province")
         await until(lambda: any(message.topic.endswith("/block/production") for message in received))
+
+
+async def test_a_format_that_gives_times_may_come_and_so_may_a_stream_for_it(
+    station: Station, platform: Platform
+) -> None:
+    """The chains are read for it then, and a stream that nobody had at the start is placed in time as well."""
+    async with platform_listener(platform) as received:
+        station.document["uplinks"] = {"province": uplink(platform, "province")}
+        await station.reload()
+        await connected(station, "province")
+        station.document["uplinks"]["province"]["format"] = "json"
+        assert (await station.reload())["uplinks"]["new"] == ["province"]
+        station.document["links"]["pump"]["devices"]["press"]["stream"] = "production"
+        await station.reload()
+        await connected(station, "province")
+        await goes_on(station, "pump")
+        assert station.running.done() is False
+        if station.status["clock"]["quality"] == "synchronised":
+            await until(lambda: any(message.topic.endswith("/json/production") for message in received))
 
 
 @asynccontextmanager
@@ -427,7 +450,7 @@ async def test_the_service_reloads_on_sighup_and_on_the_command(tmp_path: Path) 
         (tmp_path / "links.d").mkdir()
         (tmp_path / "links.d" / "more.yaml").write_text(MORE)
         service.process.send_signal(signal.SIGHUP)
-        await until(lambda: set(service.status()["links"]) == {"waves", "more"})
+        await until(lambda: set(service.status()["links"]) == {"waves", "more", "gateway"})
         (tmp_path / "links.d" / "more.yaml").write_text(MORE.replace("ramp", "rump"))
         code, said = await trambien("reload", "-c", str(file))
         assert code == Exit.CONFIG
@@ -454,3 +477,26 @@ async def trambien(*arguments: str) -> tuple[int, str]:
     )
     said, _ = await process.communicate()
     return process.returncode or 0, said.decode()
+
+
+async def test_who_may_not_order_is_told_and_nothing_is_reloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """77, with what to do about it: status may be asked by the group, a reload may not."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(SERVICE)
+    (tmp_path / "data").mkdir()
+    ordered: list[int] = []
+
+    async def order() -> dict[str, Any]:
+        ordered.append(1)
+        return {}
+
+    monkeypatch.setattr(control, "_user", lambda _: 12345)
+    path = control.socket_path(tmp_path / "data" / "buffer.db")
+    serving = asyncio.create_task(control.serve(path, {}, {"reload": order}))
+    await until(path.exists)
+    code, said = await trambien("reload", "-c", str(file))
+    serving.cancel()
+    assert (code, ordered) == (Exit.PERMISSION, [])
+    assert "sudo" in said

@@ -33,8 +33,8 @@ def test_positions_of_a_stream_are_contiguous_from_one(store):
     second = store.append([station.seal()])
     assert first == {"main": range(1, 3), "other": range(1, 3)}
     assert second == {"main": range(3, 4)}
-    assert store.counts("main") == (3, 3, 0, 0)
-    assert store.counts("nobody") == (0, 0, 0, 0)
+    assert store.counts("main") == (3, 3, 0, 0, 0)
+    assert store.counts("nobody") == (0, 0, 0, 0, 0)
 
 
 def test_what_was_appended_is_read_as_it_was(store):
@@ -74,14 +74,15 @@ def test_definitions_are_kept_beside_the_blocks(store):
 
 
 def test_acknowledged_intervals_are_kept_with_the_next_commit(store):
-    """Per uplink and stream, also of a stream that has no block yet."""
+    """Per uplink and stream, also of a stream that has no block yet; never of blocks that the file lacks."""
     station = station_of(store)
-    seen = {("province", "main"): Intervals([(1, 4), (6, 6)]), ("factory", "quiet"): Intervals()}
-    store.append([station.seal()], seen)
-    store.append([], {("province", "main"): Intervals([(1, 6)])})
-    assert store.acknowledged("province", "main") == Intervals([(1, 6)])
+    seen = {("province", "main"): Intervals([(1, 1), (3, 4)]), ("factory", "quiet"): Intervals()}
+    store.append([station.seal(), station.seal(stream="other")], seen)
+    assert store.acknowledged("province", "main") == Intervals([(1, 1)])
+    store.append([station.seal()], {("province", "main"): Intervals([(1, 3)])})
+    assert store.acknowledged("province", "main") == Intervals([(1, 3)])
     assert store.acknowledged("factory", "main") == Intervals()
-    assert store.streams() == {"main": 1, "quiet": 2}
+    assert store.streams() == {"main": 1, "other": 2, "quiet": 3}
 
 
 def test_a_stream_without_a_block_has_no_head(path):
@@ -310,7 +311,7 @@ def test_an_evicted_payload_is_read_as_a_signed_hole(path):
     damage(path, "UPDATE stream SET evicted = 1")
     with Store.open(path, TRUSTED) as store:
         assert store.read("main", 2, 2).blocks[0][1].payload is None
-        assert store.counts("main") == (4, 3, 1, 0)
+        assert store.counts("main") == (4, 3, 1, 0, 0)
         assert (store.prove().verdict, store.prove().evicted) == ("complete", 1)
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -140,3 +141,17 @@ def test_a_configuration_that_is_refused_has_a_digest_too(station):
     file = station("x: [")
     assert digest_of(file) == sha256(b"x: [").digest()
     assert digest_of(Path("/no/such/file")) == b""
+
+
+def test_files_are_bounded_together(station):
+    """A hundred files of a megabyte are not parsed; what stands before is judged."""
+    filler = "# " + "x" * 600_000 + "\n"
+    assert faults_of(station(a=TANK, b=filler, c=filler, d="links: [")) == [("config.too-large-together", "c.yaml", 1)]
+
+
+def test_a_part_of_very_many_links_is_read_in_one_pass(station):
+    """No quadratic surprise: names are looked up, not searched for."""
+    links = "".join(f"  l{number}: {{driver: none}}\n" for number in range(5000))
+    began = time.monotonic()
+    assert len(faults_of(station(a="links:\n" + links))) == 5000
+    assert time.monotonic() - began < 60
