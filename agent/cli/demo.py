@@ -1,10 +1,14 @@
-"""`trambien demo`: the whole system on one machine, with an outage, a kill, a drain and a verdict."""
+"""`trambien demo`: the whole system on one machine, and a verdict.
+
+With an outage, a kill and a drain; or with `--push`, an operator's configurations: a good, a forged and a fatal one.
+"""
 
 import asyncio
 import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +19,8 @@ from rich.table import Table
 from agent import failures
 from agent.demo.brokers import Broker, Embedded, choose
 from agent.demo.plant import find_recordings
+from agent.demo.push_scenario import PushPace, demonstrate_pushes
+from agent.demo.push_verdict import PushVerdict
 from agent.demo.scenario import Pace, demonstrate
 from agent.demo.screen import Screen
 from agent.demo.verdict import Verdict
@@ -23,6 +29,9 @@ from agent.words import Language, Words, environment_language
 
 
 def command(
+    push: Annotated[
+        bool, typer.Option("--push", help="Show signed configuration pushes instead of an outage.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON, as the last line.")] = False,
     keep: Annotated[Path | None, typer.Option(help="Leave configuration, buffer and trust in this directory.")] = None,
     data: Annotated[Path | None, typer.Option(help="Directory of the recorded data to replay.")] = None,
@@ -30,10 +39,10 @@ def command(
     embedded: Annotated[bool, typer.Option("--embedded", help="Use the embedded broker (MQTT 3.1.1).")] = False,
     language: Annotated[Language | None, typer.Option(help="By default that of the environment.")] = None,
 ) -> None:
-    """Show the whole system: instruments, outage, kill, drain, and a verdict. Exit 0 only if the verdict holds."""
+    """Show the whole system: instruments, outage, kill, drain, or pushes; and a verdict. Exit 0 only if it holds."""
     words = Words(language or environment_language(os.environ))
     try:
-        verdict = asyncio.run(_demonstrate(words, keep, data, port, Embedded if embedded else choose()))
+        verdict = asyncio.run(_demonstrate(words, push, keep, data, port, Embedded if embedded else choose()))
     except failures.Mendable as error:
         raise typer.Exit(failures.tell(error, words)) from None
     except KeyboardInterrupt:
@@ -47,14 +56,16 @@ def command(
 
 
 async def _demonstrate(
-    words: Words, keep: Path | None, data: Path | None, port: int | None, broker: type[Broker]
-) -> Verdict:
+    words: Words, push: bool, keep: Path | None, data: Path | None, port: int | None, broker: type[Broker]
+) -> Verdict | PushVerdict:
     recordings = find_recordings(data)
     if recordings is None:
         raise AgentError("agent.no-recordings", directory=data or "tests/data")
     with tempfile.TemporaryDirectory(prefix="trambien-demo-") as temporary:
         directory = _fresh(keep) if keep else Path(temporary)
         with Screen(words) as screen:
+            if push:
+                return await demonstrate_pushes(directory, recordings, screen, PushPace(), port, broker)
             return await demonstrate(directory, recordings, screen, Pace(), port, broker)
 
 
@@ -69,27 +80,40 @@ def _fresh(keep: Path) -> Path:
     return keep.resolve()
 
 
-def _show(verdict: Verdict, words: Words, console: Console) -> None:
+def _show(verdict: Verdict | PushVerdict, words: Words, console: Console) -> None:
+    pushed = isinstance(verdict, PushVerdict)
+    figures = ("produced", "stored", "delivered", "lost", *(() if pushed else ("unsealed_at_kill",)))
     table = Table(box=None, header_style="bold", pad_edge=False)
-    figures = ("produced", "stored", "delivered", "lost", "unsealed_at_kill")
     for column in ("instrument", *figures):
         name = words.say(f"agent.demo-{column.replace('_', '-')}", {})
         table.add_column(name, justify="left" if column == "instrument" else "right")
     for name, tally in (*verdict.instruments.items(), (words.say("agent.demo-total", {}), verdict.total)):
         table.add_row(name, *(str(getattr(tally, figure)) for figure in figures))
     console.print(table)
-    lines = [words.say("agent.demo-blocks", verdict.document())]
-    lines += [_silence(silence, words) for silence in verdict.document()["dead"]]
+    lines = [*_pushes(verdict, words)] if isinstance(verdict, PushVerdict) else [*_outage(verdict, words)]
     lines += [words.say("agent.demo-finding", {"finding": text}) for text in (*verdict.gaps, *verdict.findings)]
     lines += [words.say(verdict.unproven, {})] if verdict.unproven else []
     for line in lines:
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     if verdict.holds:
-        console.print(words.say("agent.demo-holds", {}), style="bold green", markup=False)
+        text = words.say("agent.demo-push-holds" if pushed else "agent.demo-holds", {})
+        console.print(text, style="bold green", markup=False, soft_wrap=not console.is_terminal)
     else:
         text = words.say("agent.demo-fails", {"faults": ", ".join(verdict.faults)})
         console.print(text, style="bold red", markup=False, soft_wrap=True)
 
 
-def _silence(silence: dict[str, object], words: Words) -> str:
-    return words.say("agent.demo-dead" if silence["named"] else "agent.demo-dead-unnamed", silence)
+def _outage(verdict: Verdict, words: Words) -> Iterator[str]:
+    yield words.say("agent.demo-blocks", verdict.document())
+    for silence in verdict.document()["dead"]:
+        yield words.say("agent.demo-dead" if silence["named"] else "agent.demo-dead-unnamed", silence)
+
+
+def _pushes(verdict: PushVerdict, words: Words) -> Iterator[str]:
+    document = verdict.document()
+    yield words.say("agent.demo-push-blocks", {**document, "steps": len(verdict.told)})
+    for one in verdict.outcomes:
+        name, state = words.say(f"agent.demo-push-{one.name}", {}), words.say(f"agent.push-{one.state}", {})
+        why = f" ({words.say(one.reason, {})})" if one.reason else ""
+        yield words.say("agent.demo-push-ended", {"push": name, "state": state + why, "seconds": f"{one.seconds:.0f}"})
+    yield words.say("agent.demo-push-asked", {"before": document["every_before_s"], "after": document["every_after_s"]})

@@ -17,6 +17,7 @@ from buffer.frame import Layout, Value
 
 SERIAL = "serial"
 """The point in which every instrument says the number of its answer."""
+PUSH_EVENTS = ("config-push", "push-refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +41,21 @@ class _Epoch:
 
 @dataclass(slots=True)
 class Evidence:
-    """Grows with every opened block. `numbers` are the serial numbers that arrived, by device."""
+    """Grows with every opened block. `numbers` are the serial numbers that arrived, by device.
+
+    `pushes` are the steps of configuration pushes that the logbook in the chain tells, in its words.
+    """
 
     numbers: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     readings: int = 0
+    pushes: set[str] = field(default_factory=set)
     _epochs: defaultdict[str, dict[bytes, _Epoch]] = field(default_factory=lambda: defaultdict(dict))
 
     def add(self, opened: Opened) -> None:
         """Take one block."""
         header, payload = opened.header, opened.payload
         self.readings += header.readings
+        self.pushes.update(str(dict(event.data)["push"]) for event in payload.events if event.type in PUSH_EVENTS)
         for index, frames in payload.frames:
             layout = opened.layouts[index]
             if (at := _serial_at(layout)) is not None:

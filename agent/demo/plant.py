@@ -11,6 +11,7 @@ Every answer of each carries its own number in the point `serial`; `served` list
 """
 
 import asyncio
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -51,13 +52,17 @@ class Instrument(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How the agent reaches the platform: the broker's port and MQTT version, and the files it proves itself with."""
+    """How the agent reaches the platform: the broker's port and MQTT version, and the files it proves itself with.
+
+    `accept` is what it takes from the platform.
+    """
 
     port: int
     mqtt: str
     ca: Path
     cert: Path
     key: Path
+    accept: tuple[str, ...] = ()
 
 
 class Plant:
@@ -105,29 +110,31 @@ class Plant:
             await self._line.write_row()
             await asyncio.sleep(ROW_EVERY_S)
 
-    def write_file(self, path: Path, buffer: Path, access: Access) -> None:
-        """Write the technician's file."""
+    def configuration(self, buffer: Path, access: Access, plant_every: str = f"{EVERY_S}s") -> bytes:
+        """Write the technician's file; `plant_every` is how often the first instrument is asked."""
         document = {
             "gateway": {"id": GATEWAY, "name": "Trạm biên trình diễn", "language": "vi"},
             "uplinks": {
                 "province": {
                     "url": f"mqtts://localhost:{access.port}",
                     "mqtt": access.mqtt,
+                    "accept": list(access.accept),
                     "tls": {"ca": str(access.ca), "cert": str(access.cert), "key": str(access.key)},
                 }
             },
             "buffer": {"path": str(buffer), "seal_every": f"{SEAL_EVERY_S}s"},
-            "links": self._links(),
+            "links": self._links(plant_every),
         }
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
         yaml.allow_unicode = True
-        with path.open("w", encoding="utf-8") as file:
-            yaml.dump(document, file)
+        written = io.BytesIO()
+        yaml.dump(document, written)
+        return written.getvalue()
 
-    def _links(self) -> dict[str, Any]:
+    def _links(self, plant_every: str) -> dict[str, Any]:
         links = {
-            "ethernet": self._plant.link("plant", f"{EVERY_S}s"),
+            "ethernet": self._plant.link("plant", plant_every),
             "bus-1": self._pump.link("pump", f"{EVERY_S}s"),
             "plc": self._line.link("line", "500ms"),
             "gauges": self._gauge_link(),

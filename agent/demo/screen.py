@@ -66,6 +66,11 @@ class Screen(AbstractContextManager["Screen"]):
         if not self._console.is_terminal:
             self._console.print(f"{elapsed_s:6.1f} s  {text}", soft_wrap=True, markup=False)
 
+    def push(self, state: str, reason: str) -> None:
+        """Tell how far a configuration push has come at the station, and why no further."""
+        words = self._words.say(f"agent.push-{state}", {})
+        self.step("agent.demo-step-push", state=words, reason=f": {self._words.say(reason, {})}" if reason else "")
+
     def _render(self) -> Panel:
         scene, say = self.scene, self._words.say
         state = Table.grid(padding=(0, 3))
