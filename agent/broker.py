@@ -376,6 +376,8 @@ def _open(client: Client, endpoint: Endpoint) -> None:
     else:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = 0
+        if endpoint.max_packet is not None:
+            properties.MaximumPacketSize = endpoint.max_packet
         client.connect(
             endpoint.host, endpoint.port, keepalive=endpoint.keep_alive_s, clean_start=True, properties=properties
         )

@@ -4,6 +4,7 @@ What is always true here:
 
 - An envelope is published retained, so that a gateway that is away finds it; nothing of it is looked at or changed.
 - Only a result that names this very push counts; one from before is that of another.
+- What comes on other topics than those asked for, as some brokers send it, is passed over.
 """
 
 import asyncio
@@ -76,6 +77,8 @@ class Campaign:
 
     def _heard(self, message: Message) -> None:
         name = message.topic.removeprefix(f"{self._prefix}/").removesuffix(f"/{RESULT}")
+        if not any(name in wave for wave in self._rollout.plan):
+            return
         try:
             result: dict[str, Any] = json.loads(message.payload)
             push, refused = result["push"], result["refused"]

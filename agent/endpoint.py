@@ -24,6 +24,8 @@ class Endpoint:
     protocol: int = 5
     window: int = 64
     keep_alive_s: int = KEEP_ALIVE_S
+    max_packet: int | None = None
+    """The largest packet that the broker may send us, in bytes (MQTT 5, 3.1.2.11.4)."""
 
     @property
     def address(self) -> str:

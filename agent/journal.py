@@ -12,8 +12,9 @@ What is always true here:
 
 - A state is on the disk before what it announces is begun (`applied` before the file is replaced, `rolling-back`
   before it is put back), so whatever end comes, the next start knows what to finish.
-- The configuration is replaced only while it is exactly the one the push was based on, and put back only while it is
-  exactly the one that was pushed: what a technician writes meanwhile stays.
+- The main file is replaced only while the whole configuration, `links.d` too, is exactly the one the push was based
+  on, and put back only while it is exactly the one that was pushed: what a technician writes meanwhile stays.
+- Files in `links.d` are never written.
 - Probation is counted in running time: boot time within one boot, nothing for the time between two. No wall clock.
 - The folder is locked by the service that uses it: a second one, started by mistake, finishes nothing.
 - A damaged journal is left as it is, and nothing is obeyed until a person has looked.
@@ -32,6 +33,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from agent import durable
+from config.include import digest_of
 from config.push import Accepted, Confirmed, Replaced, State
 from config.source import SIZE_LIMIT as CONFIG_LIMIT
 from config.trust import SIZE_LIMIT as TRUST_LIMIT
@@ -165,6 +167,10 @@ class Hold:
         """Read the configuration as it stands; nothing where it cannot be read."""
         return _read(self.config, CONFIG_LIMIT)
 
+    def files(self) -> str:
+        """Give the digest of the configuration as it stands, with its `links.d`, in hexadecimal."""
+        return (digest_of(self.config) or sha256(self.current()).digest()).hex()
+
     def trust(self) -> Standing | None:
         """Read the trust document; None where there is none that can be read."""
         try:
@@ -187,6 +193,7 @@ class Hold:
             tuple(Confirmed(one.epoch, one.version, bytes.fromhex(one.target)) for one in journal.confirmed),
             busy=journal.flight is not None and not journal.flight.over,
             accepted_remote=bytes.fromhex(accepted_remote),
+            files=bytes.fromhex(self.files()),
         )
 
     # -- the states ------------------------------------------------------------------------------------------------
@@ -204,11 +211,11 @@ class Hold:
         return _read(self._conflict, CONFIG_LIMIT) if self.journal.conflict else b""
 
     def verified(self, accepted: Accepted, platform: str) -> None:
-        """Note a push that was found genuine: its number is used up. Its base is the file as it stands."""
+        """Note a push that was found genuine: its number is used up. Its base is what stands there."""
         self.own()
         self._point("before verified")
         durable.write(self.staged, accepted.push.configuration, self._mode())
-        self._judged(accepted, replace(_flight(accepted, platform), base=sha256(self.current()).hexdigest()))
+        self._judged(accepted, replace(_flight(accepted, platform), base=self.files()))
         self._save(replace(self.journal, conflict=""))
         self._point("verified")
 
@@ -228,7 +235,7 @@ class Hold:
     def apply(self, alive: tuple[str, ...], connected: tuple[str, ...]) -> bool:
         """Replace the configuration; False where it is not the one any more that the push was based on."""
         flight = self._flight()
-        if self._digest() != flight.base:
+        if self.files() != flight.base:
             self.step("rejected", "push.base-changed")
             return False
         durable.write(self._previous, self.current(), self._mode())
@@ -267,7 +274,7 @@ class Hold:
         """Put the previous configuration back, unless another was written here meanwhile."""
         if self._flight().state != "rolling-back":
             self.step("rolling-back", reason)
-        edited = self._digest() not in (self._flight().target, self._flight().base)
+        edited = self._digest() not in (self._flight().target, self._before())
         if self._digest() == self._flight().target:
             durable.write(self.config, _read(self._previous, CONFIG_LIMIT), self._mode())
         self._point("put back")
@@ -317,7 +324,7 @@ class Hold:
 
     def _recover_applied(self, flight: Flight) -> None:
         left_ns = self.run_on()
-        if self._digest() == flight.base and sha256(_read(self.staged, CONFIG_LIMIT)).hexdigest() == flight.target:
+        if self._digest() == self._before() and sha256(_read(self.staged, CONFIG_LIMIT)).hexdigest() == flight.target:
             durable.move(self.staged, self.config)
         if left_ns <= -GRACE_S * NS_PER_S:
             self.roll_back("push.not-confirmed")
@@ -352,6 +359,10 @@ class Hold:
 
     def _digest(self) -> str:
         return sha256(self.current()).hexdigest()
+
+    def _before(self) -> str:
+        """Give the digest of the main file that the push on probation replaces."""
+        return sha256(_read(self._previous, CONFIG_LIMIT)).hexdigest()
 
     def _mode(self) -> int:
         try:

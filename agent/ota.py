@@ -129,7 +129,7 @@ class Ota:
             {
                 "gateway": self._gateway,
                 "config": self._house.health()["config"],
-                "file": sha256(self._hold.current()).hexdigest(),
+                "file": self._hold.files(),
                 "trust": self._hold.journal.trust_version,
                 "push": self._flight_document(),
                 "refused": {"reason": refused.code, "push": refused.digest, "count": refused.count}

@@ -5,6 +5,7 @@ What is always true here: a stream that the buffer does not know is left out; th
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from agent.broker import Endpoint, split_url
@@ -13,8 +14,11 @@ from agent.formats.teller import Encoding
 from agent.log import Log
 from agent.start import OLDEST, Start
 from config.model import Uplink
+from config.push import SIZE_LIMIT as PUSH_LIMIT
 
 _NS_PER_S = 10**9
+BESIDE_PUSH = 4096
+"""What a packet may hold beside the envelope of a push: its head, topic and properties."""
 
 _log = Log("uplink")
 
@@ -58,7 +62,8 @@ def endpoints_of(client_id: str, settings: Uplink) -> tuple[Endpoint, ...]:
 def _endpoint(url: str, client_id: str, settings: Uplink) -> Endpoint:
     _, host, port = split_url(url)
     protocol = 5 if settings.mqtt == "5" else 4
+    max_packet = PUSH_LIMIT + BESIDE_PUSH if "config" in settings.accept else None
+    endpoint = Endpoint(host, port, client_id, protocol=protocol, window=settings.window, max_packet=max_packet)
     if settings.tls is None:
-        return Endpoint(host, port, client_id, protocol=protocol, window=settings.window)
-    tls = settings.tls
-    return Endpoint(host, port, client_id, tls.ca, tls.cert, tls.key, protocol, settings.window)
+        return endpoint
+    return replace(endpoint, ca=settings.tls.ca, cert=settings.tls.cert, key=settings.tls.key)

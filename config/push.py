@@ -58,6 +58,8 @@ class State:
     busy: bool = False
     accepted_remote: bytes = b""
     """Digest of the content that a technician lets in over what was edited here."""
+    files: bytes = b""
+    """Digest of the configuration with its `links.d` (`config.include`); that of `current` where it is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,7 @@ def _judge_push(envelope: Envelope, trust: Trust, state: State, now: Now) -> Acc
     if _critical(push, trust, state):
         _require(signers, trust, trust.roles.critical, "push.critical")
     accepted = Accepted(push, envelope.digest)
-    if push.base != sha256(state.current).digest() and not let_in:
+    if push.base != (state.files or sha256(state.current).digest()) and not let_in:
         raise _Refused("push.base-changed", accepted)
     return accepted
 

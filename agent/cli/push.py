@@ -27,6 +27,7 @@ from agent.words import Words, environment_language
 from buffer.keys import load_or_create, load_public
 from config import push as pushes
 from config import trust as trusts
+from config.include import digest_of
 from config.push import Envelope, Push, Rejected, encode, shown, signed
 
 app = typer.Typer(help="The operator's side of a configuration push.", no_args_is_help=True)
@@ -99,7 +100,9 @@ def sign(
     key: KeyFile,
     out: Out,
     new: Annotated[Path | None, typer.Argument(help="The configuration to send, or a trust document (*.json).")] = None,
-    base: Annotated[Path | None, typer.Option(help="The file that stands at the gateways now.")] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="The file that stands at the gateways now, its links.d beside it.")
+    ] = None,
     gateway: Gateways = [],  # noqa: B006 - typer takes a list
     group: Annotated[list[str], typer.Option("--group", help="A group of the trust document.")] = [],  # noqa: B006
     platform: Annotated[str, typer.Option(help="The name of the uplink in the gateways' file.")] = "",
@@ -119,7 +122,7 @@ def sign(
         envelope, before = Envelope(pushes.TRUST, new.read_bytes(), ()), base.read_bytes() if base else b""
     elif new is not None and base is not None:
         before, now_s = base.read_bytes(), int(time.time())
-        digest = sha256(before).digest()
+        digest = digest_of(base) or sha256(before).digest()
         made = (tuple(gateway), tuple(group), platform, epoch, version, now_s, now_s + valid, digest, probation)
         envelope = Envelope(pushes.CONFIG, encode(Push(*made, new.read_bytes(), back_from)), ())
     else:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from rig import Platform
+from rig import Platform, until
 
 from agent.broker import NO_MATCHING_SUBSCRIBERS, Endpoint, Message, connect
 from agent.demo.certificates import Authority
@@ -109,3 +109,16 @@ async def test_a_name_that_no_dns_can_have_is_refused(host: str) -> None:
     with pytest.raises(BrokerRefused) as caught:
         await connect(Endpoint(host, 8883, "gateway"))
     assert caught.value.code == "agent.bad-host"
+
+
+async def test_what_is_larger_than_a_client_takes_is_kept_back_by_the_broker(platform: Platform) -> None:
+    """MQTT 5, 3.1.2.11.4: it never comes to memory, and what is small enough still comes."""
+    heard: list[int] = []
+    async with await connect(platform.endpoint("small", max_packet=1000)) as small:
+        small.on_message = lambda message: heard.append(len(message.payload))
+        await small.subscribe("a")
+        async with await connect(platform.endpoint("sender")) as sender:
+            for size in (2000, 10):
+                await sender.publish(Message("a", bytes(size)))
+        await until(lambda: bool(heard))
+    assert heard == [10]

@@ -50,7 +50,6 @@ REFUSED = {
     "missing-secret": ("seal_every: 200ms", "seal_every: !secret gone"),
     "window-of-nothing": ("accept: [config]", "accept: [config], window: 0"),
     "plain-to-tls": ("mqtts://localhost:{port}", "mqtt://localhost:{port}"),
-    "streams-of-nothing": ("accept: [config]", "accept: [config], streams: [side]"),
 }
 UNDONE = {
     "dead-port": ("localhost:{port}", "localhost:9"),
@@ -58,6 +57,7 @@ UNDONE = {
     "wrong-ca": ("/ca.pem", "/strange-ca.pem"),
     "strange-identity": ("/station-1.", "/stranger."),
     "unheard-prefix": ("accept: [config]", "accept: [config], prefix: nobody/listens"),
+    "streams-of-nothing": ("accept: [config]", "accept: [config], streams: [side]"),
     "silent-instrument": modbus("host: 127.0.0.1\n    port: 9", "100ms"),
     "dead-serial-port": modbus("serial: {port: /dev/serial/by-id/gone, baud: 9600}", "10s"),
     "ten-times-the-rate": modbus("serial: {port: /dev/serial/by-id/bus, baud: 9600}", "10ms"),

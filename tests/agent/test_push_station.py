@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from agent import control
 from agent.cli import app as command
+from config.include import digest_of
 
 
 @pytest.fixture
@@ -88,6 +89,40 @@ async def test_an_edit_at_the_station_stands_until_a_person_decides(station):
     await station.state("confirmed")
     assert "every: 300ms" in station.file.read_text()
     assert (await asyncio.to_thread(control.ask, path, "accept-remote"))["error"] == "push.no-conflict"
+
+
+async def test_an_edit_in_links_d_is_an_edit_made_here_and_no_push_touches_it(station):
+    """A push based on the main file alone is refused; one based on all files replaces the main file only."""
+    data = station.push("tank: {every: 100ms", "tank: {every: 300ms")
+    part = station.file.with_name("links.d") / "gas.yaml"
+    part.parent.mkdir()
+    part.write_text("links: {gas: {driver: simulated, devices: {gas: {every: 1s, points: {a: {wave: sine}}}}}}\n")
+    await station.send(data)
+    result = await station.state("rejected")
+    assert result["push"]["reason"] == "push.base-changed"
+    assert result["file"] == digest_of(station.file).hex()
+    written = part.read_bytes()
+    await station.send(station.push("tank: {every: 100ms", "tank: {every: 400ms", base=digest_of(station.file)))
+    result = await station.state("confirmed")
+    assert result["file"] == result["config"] == digest_of(station.file).hex()
+    assert part.read_bytes() == written
+    assert sorted(station.alive()) == ["gas", "pump", "tank"]
+
+
+async def test_a_push_with_links_d_that_is_undone_leaves_what_stood_there(station):
+    """The main file returns; what was written in `links.d` during probation stays."""
+    before = station.file.read_bytes()
+    part = station.file.with_name("links.d") / "gas.yaml"
+    part.parent.mkdir()
+    part.write_text("links: {gas: {driver: simulated, devices: {gas: {every: 1s, points: {a: {wave: sine}}}}}}\n")
+    wrong = f"localhost:{station.platform.broker.port}", "localhost:9"
+    await station.send(station.push(*wrong, LAN, MINH, base=digest_of(station.file)))
+    await until(lambda: b"localhost:9" in station.file.read_bytes())
+    part.write_text(part.read_text() + "# by the technician\n")
+    result = await station.state("rolled-back")
+    assert result["push"]["reason"] == "push.not-delivered"
+    assert station.file.read_bytes() == before
+    assert part.read_text().endswith("technician\n")
 
 
 async def test_an_edit_during_probation_stands(station):

@@ -47,6 +47,9 @@ def test_what_is_not_said_is_careful() -> None:
     assert (carriage.start, carriage.newest_first, carriage.unheard_counts) == (OLDEST, False, False)
     assert (carriage.confirm_within_s, carriage.resend, carriage.max_rate) == (None, False, None)
     assert endpoints_of("g.p", settings)[0].ca == "/x/ca.pem"
+    assert endpoints_of("g.p", settings)[0].max_packet is None
+    pushed = Uplink.model_validate({"url": "mqtt://a", "accept": ["config"]})
+    assert endpoints_of("g.p", pushed)[0].max_packet == 256_000 + 4096
     now = Uplink.model_validate({"url": "mqtt://a", "from": "now"})
     assert carriage_of("p", "t/g", Signed("t/g"), now, (), "UTC").start == Start(now=True)
 

@@ -1,4 +1,4 @@
-"""`trambien demo` from end to end: the outage, the kill, the drain, and the verdict."""
+"""`trambien demo` from end to end: the outage, the kill, the drain, or the pushes; and the verdict."""
 
 import json
 import re
@@ -44,6 +44,32 @@ def test_the_demonstration_holds_and_what_it_keeps_can_be_proven_again(tmp_path:
     proof = subprocess.run(command, capture_output=True, text=True, check=False)
     assert proof.returncode == Exit.OK, proof.stdout
     assert sum(map(int, re.findall(r": (\d+) ", proof.stdout))) == verdict["blocks"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("broker", ["mosquitto", "embedded"])
+def test_the_demonstration_of_pushes_holds(tmp_path: Path, broker: str) -> None:
+    """One is obeyed, one is forged, one cuts the station off and undoes itself; nothing is lost meanwhile."""
+    keep = tmp_path / "kept"
+    options = ["--embedded"] if broker == "embedded" else []
+    shown = demo("--push", "--json", "--keep", str(keep), *options)
+    assert shown.returncode == Exit.OK, shown.stderr
+    verdict = json.loads(shown.stdout.splitlines()[-1])
+    assert verdict["holds"]
+    ended = {name: (one["state"], one["reason"]) for name, one in verdict["pushes"].items()}
+    assert ended == {
+        "good": ("confirmed", ""),
+        "forged": ("refused", "push.unknown-key"),
+        "fatal": ("rolled-back", "push.not-delivered"),
+    }
+    assert verdict["pushes"]["fatal"]["seconds"] <= 10 + 30
+    assert verdict["every_before_s"] > 1.5 * verdict["every_after_s"]
+    assert verdict["lost"] == 0
+    assert verdict["proven"] == verdict["blocks"] > 50
+    assert "every: 500ms" in (keep / "gateway.yaml").read_text()
+    assert "that cannot be read" not in shown.stderr
+    assert ("3.1.1" in shown.stderr) == (broker == "embedded")
 
 
 @pytest.mark.parametrize(

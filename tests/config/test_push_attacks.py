@@ -323,6 +323,13 @@ def test_a_push_based_on_another_file_is_refused_and_kept():
     assert judge(push(), standing(), let_in, NOW) == verdict.accepted
 
 
+def test_where_there_are_several_files_the_base_is_the_digest_of_them_all():
+    """The main file alone is not what stands there then."""
+    several = replace(STATE, files=sha256(b"all files").digest())
+    assert reason(push(), state=several) == "push.base-changed"
+    assert isinstance(judge(push(base=several.files), standing(), several, NOW), Accepted)
+
+
 def test_letting_in_one_push_lets_in_no_other():
     """The technician's word is for those bytes, and they are judged again."""
     edited = replace(STATE, current=BEFORE + b"# mine\n", accepted_remote=sha256(encode(PUSH)).digest())
