@@ -211,11 +211,12 @@ class Hold:
         return _read(self._conflict, CONFIG_LIMIT) if self.journal.conflict else b""
 
     def verified(self, accepted: Accepted, platform: str) -> None:
-        """Note a push that was found genuine: its number is used up. Its base is what stands there."""
+        """Note a push that was found genuine: its number is used up. The base of one that is let in is what stands."""
         self.own()
         self._point("before verified")
         durable.write(self.staged, accepted.push.configuration, self._mode())
-        self._judged(accepted, replace(_flight(accepted, platform), base=self.files()))
+        base = self.files() if self.journal.conflict == accepted.digest.hex() else accepted.push.base.hex()
+        self._judged(accepted, replace(_flight(accepted, platform), base=base))
         self._save(replace(self.journal, conflict=""))
         self._point("verified")
 
