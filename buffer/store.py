@@ -8,7 +8,10 @@ What is always true here:
 - One `append` is one transaction for any number of streams. It takes only blocks of this opening's epoch that
   name the stream's last block as their predecessor. After a failed one the store takes no more: close it, open it
   again, and a new epoch begins (B2).
-- A stored block is never rewritten (B1); its payload alone may go, and the hole stays signed.
+- A stored block is never rewritten (B1); its payload may go, later its header, and the hole stays signed: what `append` is
+  given as changes goes in the commit that holds the event of it.
+- A block's position is its seq. Of the last block a copy is kept of what its successor must know, so that a damaged last
+  row is a hole like any other.
 - Every opening draws a random epoch of 8 bytes.
 - SQLite is not relied upon to notice damage: every block is verified when it is read.
 - A file of a newer schema, or that is not ours, is refused and not touched.
@@ -27,15 +30,18 @@ from typing import NamedTuple, NoReturn
 
 from buffer.block import Block, Header, check_payload, open_envelope, trust
 from buffer.cbor import dumps
+from buffer.changes import LOST, PRUNED, Change
 from buffer.errors import BlockInvalid, BufferUnreadable, ChainBroken, CommitFailed, StoreFull
+from buffer.holes import apply
 from buffer.intervals import Intervals
 from buffer.layout import catalogue_digest
 from buffer.schema import add_stream
 from buffer.seal import Head, Sealed
-from buffer.tables import Counts, Tables, connect, connect_readonly, refuse_foreign, take_lock
+from buffer.scrub import Scrubbed, scrub
+from buffer.tables import Counts, Space, Tables, connect, connect_readonly, encode_head, refuse_foreign, take_lock
 from buffer.verify import Report, Verifier
 
-__all__ = ["Counts", "Reader", "Store", "Window"]
+__all__ = ["Counts", "Reader", "Space", "Store", "Window"]
 
 PAGE_SIZE = 1024
 """Chosen by measurement: a block a commit writes least with small pages."""
@@ -54,6 +60,8 @@ class Window(NamedTuple):
     blocks: tuple[tuple[int, Block, Header], ...]
     damaged: tuple[int, ...]
     last: int
+    gone: tuple[int, ...] = ()
+    """Positions whose rows were pruned, or never written, as a signed event says."""
 
 
 class Store(Tables):
@@ -87,6 +95,25 @@ class Store(Tables):
         self.close()
         return Store.open(self.path, self._keys)
 
+    @property
+    def trusted(self) -> Mapping[bytes, bytes]:
+        """The raw public keys that are believed, by thumbprint."""
+        return self._trusted
+
+    def last_position(self, stream: str) -> int:
+        """Give the position of a stream's last block, 0 where it has none: without a look at the file once proven."""
+        if self._heads is not None:
+            return self._heads[stream].seq if stream in self._heads else 0
+        return super().last_position(stream)
+
+    def scrub(self, stream: str, first: int, most: int) -> Scrubbed:
+        """Prove at most so many rows from a position on. What is found damaged is the caller's to tell and to take away."""
+        return scrub(self, self._trusted, stream, first, most)
+
+    def bound(self, pages: int) -> None:
+        """Let the file grow to so many pages; what it has already it keeps."""
+        self._rows(f"PRAGMA max_page_count = {max(1, pages):d}")
+
     def heads(self) -> dict[str, Head]:
         """Give the last block of every stream that has one. Raises ChainBroken where it cannot be proven."""
         if self._heads is None:
@@ -104,10 +131,14 @@ class Store(Tables):
         return verifier.report()
 
     def append(
-        self, sealed: Iterable[Sealed], acknowledged: Mapping[tuple[str, str], Intervals] = MappingProxyType({})
+        self,
+        sealed: Iterable[Sealed],
+        acknowledged: Mapping[tuple[str, str], Intervals] = MappingProxyType({}),
+        changes: Iterable[Change] = (),
     ) -> dict[str, range]:
         """Commit blocks of any number of streams, and what (uplink, stream) have acknowledged; give the positions.
 
+        `changes` are made in the same commit, before the blocks need their room. The events of them must be in the blocks.
         Returns once it is on the disk. Raises CommitFailed, or StoreFull which is one, and then takes no more.
         """
         if self.failed:
@@ -116,6 +147,8 @@ class Store(Tables):
         heads = self._follow(group)
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            for change in changes:
+                apply(self._db, self._number_of, change)
             positions = {one.stream: self._insert(one) for one in group}
             for (uplink, stream), intervals in acknowledged.items():
                 self._acknowledge(uplink, stream, intervals)
@@ -132,20 +165,29 @@ class Store(Tables):
         """
         good: list[tuple[int, Block, Header]] = []
         damaged: list[int] = []
+        missing: list[int] = []
         room = max_bytes
         upto = first - 1
         for position, block in self._stream_rows(stream, first, last):
             room -= block.size
             if room < 0 and upto >= first:
+                last = upto
                 break
-            damaged += range(upto + 1, position)
+            missing += range(upto + 1, position)
             upto = position
-            header = self._proven(stream, block)
+            header = self._proven(stream, position, block)
             if header is None:
                 damaged.append(position)
             else:
                 good.append((position, block, header))
-        return Window(tuple(good), tuple(damaged), upto)
+        end = min(last, self.last_position(stream))
+        missing += range(upto + 1, end + 1)
+        upto = max(upto, end)
+        gone = self.absent(stream, first, upto, PRUNED, LOST) if missing else Intervals()
+        damaged += [position for position in missing if position not in gone]
+        return Window(
+            tuple(good), tuple(sorted(damaged)), upto, tuple(position for position in missing if position in gone)
+        )
 
     def close(self) -> None:
         """Close the file and let go of the lock. Safe twice."""
@@ -160,24 +202,30 @@ class Store(Tables):
             yield from rows
             first = rows[-1][0] + 1
 
-    def _proven(self, stream: str, block: Block) -> Header | None:
+    def _proven(self, stream: str, position: int, block: Block) -> Header | None:
         try:
             header = open_envelope(block.envelope, self._trusted)
             if block.payload is not None:
                 check_payload(block, header)
         except BlockInvalid:
             return None
-        return header if header.stream == stream else None
+        return header if (header.stream, header.seq) == (stream, position) else None
 
     def _read_head(self, stream: str) -> Head | None:
-        position = self.last_position(stream)
+        """Give the last block, if it is proven; where its row is damaged or gone, the copy that was kept of it."""
+        position, copy, reason = self.last_position(stream), self.head_copy(stream), "no row"
         for _, block in self.rows(stream, position, position):
             try:
                 header = open_envelope(block.envelope, self._trusted)
             except BlockInvalid as error:
-                raise ChainBroken(path=str(self.path), stream=stream, position=position, reason=error.reason) from error
-            return Head(header.epoch, header.seq, block.digest, header.totals, header.catalogue)
-        return None
+                reason = error.reason
+            else:
+                if (header.stream, header.seq) == (stream, position):
+                    return Head(header.epoch, header.seq, block.digest, header.totals, header.catalogue)
+                reason = "misnumbered"
+        if position and (copy is None or copy.seq < position):
+            raise ChainBroken(path=str(self.path), stream=stream, position=position, reason=reason)
+        return copy
 
     def _follow(self, group: tuple[Sealed, ...]) -> dict[str, Head]:
         """Give the heads after a group. Raises ValueError where its blocks are not the successors of ours."""
@@ -192,11 +240,14 @@ class Store(Tables):
         return heads
 
     def _insert(self, sealed: Sealed) -> range:
-        number = self.number(sealed.stream) or self._new_stream(sealed.stream)
-        first = self.last_position(sealed.stream) + 1
+        number = self._number_of(sealed.stream)
+        first = sealed.head.seq - len(sealed.blocks) + 1
         self._db.executemany(
             f"INSERT INTO block_{number:d} (position, envelope, payload) VALUES (?, ?, ?)",  # noqa: S608
             ((first + at, block.envelope, block.payload) for at, block in enumerate(sealed.blocks)),
+        )
+        self._db.execute(
+            "INSERT OR REPLACE INTO head (stream, encoded) VALUES (?, ?)", (number, encode_head(sealed.head))
         )
         if sealed.definitions is not None:
             catalogue = sealed.definitions.catalogue
@@ -208,12 +259,15 @@ class Store(Tables):
             )
         return range(first, first + len(sealed.blocks))
 
-    def _new_stream(self, stream: str) -> int:
-        self._known[stream] = add_stream(self._db, stream)
-        return self._known[stream]
+    def _number_of(self, stream: str) -> int:
+        """Give a stream's number, a new one where it has none; the caller has begun a transaction."""
+        number = self.number(stream)
+        if number is None:
+            number = self._known[stream] = add_stream(self._db, stream)
+        return number
 
     def _acknowledge(self, uplink: str, stream: str, intervals: Intervals) -> None:
-        number = self.number(stream) or self._new_stream(stream)
+        number = self._number_of(stream)
         self._db.execute(
             "INSERT INTO acknowledged (uplink, stream, intervals) VALUES (?, ?, ?) "
             "ON CONFLICT (uplink, stream) DO UPDATE SET intervals = excluded.intervals",
