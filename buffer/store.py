@@ -31,14 +31,24 @@ from typing import NamedTuple, NoReturn
 from buffer.block import Block, Header, check_payload, open_envelope, trust
 from buffer.cbor import dumps
 from buffer.changes import LOST, PRUNED, Change
-from buffer.errors import BlockInvalid, BufferUnreadable, ChainBroken, CommitFailed, StoreFull
+from buffer.errors import BlockInvalid, BufferCorrupt, BufferUnreadable, ChainBroken, CommitFailed, StoreFull
 from buffer.holes import apply
 from buffer.intervals import Intervals
 from buffer.layout import catalogue_digest
 from buffer.schema import add_stream
 from buffer.seal import Head, Sealed
 from buffer.scrub import Scrubbed, scrub
-from buffer.tables import Counts, Space, Tables, connect, connect_readonly, encode_head, refuse_foreign, take_lock
+from buffer.tables import (
+    Counts,
+    Space,
+    Tables,
+    connect,
+    connect_readonly,
+    encode_head,
+    refuse_foreign,
+    take_lock,
+    unreadable,
+)
 from buffer.verify import Report, Verifier
 
 __all__ = ["Counts", "Reader", "Space", "Store", "Window"]
@@ -71,6 +81,8 @@ class Store(Tables):
         super().__init__(connection, path)
         self.epoch = os.urandom(EPOCH_BYTES)
         self.failed = False
+        self.corrupt = False
+        """Whether a commit failed because SQLite could not make sense of the content."""
         self._lock = lock
         self._keys = keys
         self._trusted = trust(keys)
@@ -99,6 +111,11 @@ class Store(Tables):
     def trusted(self) -> Mapping[bytes, bytes]:
         """The raw public keys that are believed, by thumbprint."""
         return self._trusted
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The one connection that writes, for whoever builds a new file."""
+        return self._db
 
     def last_position(self, stream: str) -> int:
         """Give the position of a stream's last block, 0 where it has none: without a look at the file once proven."""
@@ -148,7 +165,7 @@ class Store(Tables):
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for change in changes:
-                apply(self._db, self._number_of, change)
+                apply(self._db, self.number_of, change)
             positions = {one.stream: self._insert(one) for one in group}
             for (uplink, stream), intervals in acknowledged.items():
                 self._acknowledge(uplink, stream, intervals)
@@ -188,6 +205,13 @@ class Store(Tables):
         return Window(
             tuple(good), tuple(sorted(damaged)), upto, tuple(position for position in missing if position in gone)
         )
+
+    def number_of(self, stream: str) -> int:
+        """Give a stream's number, a new one where it has none; the caller has begun a transaction."""
+        number = self.number(stream)
+        if number is None:
+            number = self._known[stream] = add_stream(self._db, stream)
+        return number
 
     def close(self) -> None:
         """Close the file and let go of the lock. Safe twice."""
@@ -240,14 +264,14 @@ class Store(Tables):
         return heads
 
     def _insert(self, sealed: Sealed) -> range:
-        number = self._number_of(sealed.stream)
+        number = self.number_of(sealed.stream)
         first = sealed.head.seq - len(sealed.blocks) + 1
         self._db.executemany(
             f"INSERT INTO block_{number:d} (position, envelope, payload) VALUES (?, ?, ?)",  # noqa: S608
             ((first + at, block.envelope, block.payload) for at, block in enumerate(sealed.blocks)),
         )
         self._db.execute(
-            "INSERT OR REPLACE INTO head (stream, encoded) VALUES (?, ?)", (number, encode_head(sealed.head))
+            "INSERT OR REPLACE INTO head (stream, encoded) VALUES (?, ?)", (number, encode_head(sealed.stream, sealed.head))
         )
         if sealed.definitions is not None:
             catalogue = sealed.definitions.catalogue
@@ -259,15 +283,8 @@ class Store(Tables):
             )
         return range(first, first + len(sealed.blocks))
 
-    def _number_of(self, stream: str) -> int:
-        """Give a stream's number, a new one where it has none; the caller has begun a transaction."""
-        number = self.number(stream)
-        if number is None:
-            number = self._known[stream] = add_stream(self._db, stream)
-        return number
-
     def _acknowledge(self, uplink: str, stream: str, intervals: Intervals) -> None:
-        number = self._number_of(stream)
+        number = self.number_of(stream)
         self._db.execute(
             "INSERT INTO acknowledged (uplink, stream, intervals) VALUES (?, ?, ?) "
             "ON CONFLICT (uplink, stream) DO UPDATE SET intervals = excluded.intervals",
@@ -276,6 +293,7 @@ class Store(Tables):
 
     def _fail(self, error: sqlite3.Error) -> NoReturn:
         self.failed = True
+        self.corrupt = isinstance(unreadable(self.path, error), BufferCorrupt)
         with suppress(sqlite3.Error):
             self._db.execute("ROLLBACK")
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:

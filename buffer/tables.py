@@ -13,6 +13,7 @@ With `buffer.schema` and `buffer.store` the only SQL of the project. `buffer.sto
 import fcntl
 import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -115,7 +116,8 @@ class Tables:
         if self.schema < WITH_LEDGER:
             return None
         for (encoded,) in self._rows("SELECT encoded FROM head WHERE stream = ?", self.number(stream)):
-            return decode_head(encoded)
+            found = decode_head(encoded)
+            return found[1] if found is not None and found[0] == stream else None
         return None
 
     def rows(self, stream: str, first: int, last: int, limit: int = -1) -> list[tuple[int, Block]]:
@@ -135,6 +137,25 @@ class Tables:
         select = f"SELECT position, envelope, payload, gone FROM block_{number:d}"  # noqa: S608
         found = self._rows(f"{select} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?", first, last, limit)
         return [(position, Block(envelope, payload), gone) for position, envelope, payload, gone in found]
+
+    def payloads(
+        self, stream: str, first: int, last: int, limit: int, *, newest: bool = False, keep_every: int = 0
+    ) -> list[tuple[int, bytes]]:
+        """Give position and envelope, ascending, of the first or the newest rows that have a payload.
+
+        With `keep_every` those whose position is a multiple of it are left out.
+        """
+        number = self.number(stream)
+        skip = f"AND position % {keep_every:d} != 0" if keep_every else ""
+        found = self._rows(
+            f"SELECT position, envelope FROM block_{number:d} "  # noqa: S608
+            f"WHERE position BETWEEN ? AND ? AND payload IS NOT NULL {skip} "
+            f"ORDER BY position {'DESC' if newest else ''} LIMIT ?",
+            first,
+            last,
+            limit,
+        )
+        return found[::-1] if newest else found
 
     def acknowledged(self, uplink: str, stream: str) -> Intervals:
         """Give the positions of a stream that an uplink has acknowledged. What cannot be read is sent again."""
@@ -174,6 +195,21 @@ class Tables:
         )
         return Intervals((max(a, first), min(b, last)) for a, b, reason in spans if reason in reasons)
 
+    def present(self, stream: str) -> Intervals:
+        """Give the positions that have a row. It walks over all of them."""
+        number = self.number(stream)
+        found = Intervals()
+        first = last = 0
+        for (position,) in self._walk(f"SELECT position FROM block_{number:d} ORDER BY position"):  # noqa: S608
+            if position != last + 1:
+                if last:
+                    found.add_range(first, last)
+                first = position
+            last = position
+        if last:
+            found.add_range(first, last)
+        return found
+
     def ages(self, stream: str) -> list[tuple[int, int]]:
         """Give `(position, running time in ns)` of a stream, ascending: when it had come so far."""
         query = "SELECT position, running_ns FROM age WHERE stream = ? ORDER BY position"
@@ -201,6 +237,12 @@ class Tables:
         """Close."""
         self.close()
 
+    def _walk(self, query: str) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._db.execute(query)
+        except sqlite3.Error as error:
+            raise unreadable(self.path, error) from error
+
     def _one(self, query: str, key: bytes) -> bytes | None:
         for (encoded,) in self._rows(query, key):
             found: bytes = encoded
@@ -221,19 +263,19 @@ def unreadable(path: Path, error: sqlite3.Error) -> BufferUnreadable:
     return kind(path=str(path), reason=str(error))
 
 
-def encode_head(head: Head) -> bytes:
+def encode_head(stream: str, head: Head) -> bytes:
     """Encode what the next block must know of the last one, with its checksum."""
-    encoded = dumps([head.epoch, head.seq, head.digest, list(head.totals), head.catalogue])
+    encoded = dumps([stream, head.epoch, head.seq, head.digest, list(head.totals), head.catalogue])
     return sha256(encoded).digest()[:_CHECK] + encoded
 
 
-def decode_head(data: bytes) -> Head | None:
-    """Undo `encode_head`; None where it is not as it was written."""
+def decode_head(data: bytes) -> tuple[str, Head] | None:
+    """Undo `encode_head`: give the stream and its head; None where it is not as it was written."""
     encoded = data[_CHECK:]
     if sha256(encoded).digest()[:_CHECK] != data[:_CHECK]:
         return None
-    epoch, seq, digest, totals, catalogue = loads(encoded, "head")
-    return Head(epoch, seq, digest, Totals(*totals), catalogue)
+    stream, epoch, seq, digest, totals, catalogue = loads(encoded, "head")
+    return stream, Head(epoch, seq, digest, Totals(*totals), catalogue)
 
 
 def take_lock(path: Path) -> int:
