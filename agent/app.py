@@ -23,6 +23,7 @@ from agent.clock import SystemClock
 from agent.errors import DirectoryRefused
 from agent.formats import FORMATS
 from agent.health import DeviceHealth, Health, LinkHealth, UplinkHealth
+from agent.housekeeping import Rules
 from agent.identity import hardware_hash, version
 from agent.keeper import Identity, Keeper, Site
 from agent.log import Log
@@ -33,6 +34,7 @@ from agent.settings import Settings
 from agent.uplink import Uplink
 from buffer.frame import Layout
 from buffer.keys import known_public, load_or_create
+from buffer.quota import Quota
 from config.model import Uplink as UplinkSettings
 from drivers.api import Driver, Group
 
@@ -62,7 +64,7 @@ class App:
         catalogues = _catalogues(group for driver in self._drivers for group in driver.groups)
         identity = Identity(self._config.gateway.id, self._key, version(), hardware_hash(), self._digest)
         keys = known_public(key_path(self._buffer_path))
-        site = Site(self._buffer_path, identity, keys, catalogues, self._config.buffer.max_block)
+        site = Site(self._buffer_path, identity, keys, catalogues, self._config.buffer.max_block, self._rules())
         self._recorder = Recorder(
             Keeper(site, clock.moment, _event_id),
             Owner("buffer"),
@@ -113,6 +115,11 @@ class App:
             await self._recorder.close()
         recording.cancel()
         _log.info("stopped")
+
+    def _rules(self) -> Rules:
+        buffer = self._config.buffer
+        quota = Quota(buffer.limit, buffer.keep, buffer.reserve, buffer.when_full)
+        return Rules(quota, {name: uplink.streams for name, uplink in self._config.uplinks.items()})
 
     async def _serve_control(self) -> None:
         path = control.socket_path(self._buffer_path)

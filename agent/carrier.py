@@ -124,8 +124,11 @@ class Carrier:
             reading = Reading((), ())
         for position in reading.damaged:
             self._park(stream, position, "damaged")
+        for position in reading.gone:
+            self._lanes.park(stream, position)
+            self._health.lose(stream, "pruned")
         self._loaded.extend(reading.blocks)
-        for position in set(run).difference(reading.damaged, (kept.position for kept in reading.blocks)):
+        for position in set(run).difference(reading.damaged, reading.gone, (kept.position for kept in reading.blocks)):
             self._lanes.give_back(stream, position)
 
     async def _send(self, kept: Kept) -> None:

@@ -25,7 +25,7 @@ class _Stream:
         self.settled = settled
         self.head = head
         self.taken: set[int] = set()
-        self.parked: set[int] = set()
+        self.parked = Intervals()
         self.cursor = 0
         """No position up to here is pending, except those in the fresh lane."""
 

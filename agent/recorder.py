@@ -20,7 +20,7 @@ from agent.health import Health
 from agent.keeper import AckKey, Definition, Keeper, Kept, Reading
 from agent.log import Log
 from agent.owner import Owner
-from buffer.errors import CommitFailed
+from buffer.errors import BufferFault, CommitFailed
 from buffer.frame import Change, Event, EventData, Frame
 from buffer.intervals import Intervals
 from buffer.seal import Batch
@@ -212,6 +212,7 @@ class Recorder:
         while not self._stop.is_set():
             if await self._seal():
                 retry_s = FIRST_RETRY_S
+                await self._tidy()
                 await self._until_next_seal()
             else:
                 await self._until(self._stop, retry_s)
@@ -237,6 +238,16 @@ class Recorder:
         while (wait_ns := until_ns - self._clock.boot_ns()) > 0 and not self._urgent.is_set():
             self.turns += 1
             await self._until(self._urgent, min(wait_ns, TURN_NS) / NS_PER_S)
+            if wait_ns > TURN_NS:
+                await self._tidy()
+
+    async def _tidy(self) -> None:
+        """Have housekeeping plan what is due; it is done with the next commit."""
+        with contextlib.suppress(BufferFault):  # the next commit meets the same, and tells of it
+            await self._owner.call(self._keeper.tidy)
+        if (alarm := self._keeper.alarm) is not None and self._health.buffer_alarm is None:
+            _log.error("buffer-alarm", code=alarm[0], **alarm[1])
+        self._health.buffer_alarm, self._health.buffer = alarm, self._keeper.buffer
 
     async def _until(self, event: asyncio.Event, seconds: float) -> None:
         """Wait for an event for so long; unlike `wait_for`, this never swallows a cancellation."""

@@ -183,4 +183,8 @@ def _essence(state: Document) -> Document:
         name: (link["up"], {device: facts["alive"] for device, facts in link["devices"].items()})
         for name, link in state["links"].items()
     }
-    return {"links": links, "clock": state["clock"].get("quality"), "buffer": state["buffer"]}
+    return {"links": links, "clock": state["clock"].get("quality"), "buffer": _troubles(state["buffer"])}
+
+
+def _troubles(buffer: Document) -> Document:
+    return {name: buffer[name] for name in ("error", "alarm")}

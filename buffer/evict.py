@@ -50,6 +50,11 @@ class Evictor:
                 return _eviction(stream, self._proven(stream, rows), reason)
         return None
 
+    def oldest_candidate(self, stream: str, within: Intervals) -> int:
+        """Give the first of these positions that may still have a payload, 0 where there is none."""
+        bare = self._bare.get(stream, Intervals())
+        return next((a for first, last in within for a, _ in bare.gaps(first, last)), 0)
+
     def newest(self, stream: str, within: Intervals) -> Eviction | None:
         """Give the newest payloads among these positions, but for the last few."""
         bare = self._bare.setdefault(stream, Intervals())

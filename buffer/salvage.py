@@ -160,6 +160,7 @@ class _Salvage:
         self._store = store
         self._db = store.connection
         self._heads = dict(heads)
+        self._copies: dict[str, Head] = {}
 
     def carry(self, kept: Path) -> None:
         for chunk in _chunks(rows(Pages(kept, PAGE_SIZE)), _MANY):
@@ -170,6 +171,9 @@ class _Salvage:
         self._db.execute("BEGIN IMMEDIATE")
         for stream in self._store.streams():
             self._explain(stream)
+        for stream in self._heads:  # a copy is believed where a block of the stream is proven: it is not signed
+            if stream in self._copies:
+                _raise(self._heads, stream, self._copies[stream])
         for stream, head in self._heads.items():
             self._db.execute(
                 "INSERT OR REPLACE INTO head (stream, encoded) VALUES (?, ?)",
@@ -182,23 +186,17 @@ class _Salvage:
             case (None, bytes(encoded)):
                 copy = decode_head(encoded)
                 if copy is not None:
-                    self._note_head(*copy)
+                    _raise(self._copies, *copy)
                 return
         found = _block(self._store.trusted, row)
         if found is None:
             return
         header, block, gone = found
-        self._note_head(
-            header.stream, Head(header.epoch, header.seq, block.digest, header.totals, header.catalogue)
-        )
+        head = Head(header.epoch, header.seq, block.digest, header.totals, header.catalogue)
+        _raise(self._heads, header.stream, head)
         if block.payload is None and gone is None and header.kind != KIND_DATA:
             return
         self._put(header, block, gone)
-
-    def _note_head(self, stream: str, head: Head) -> None:
-        known = self._heads.get(stream)
-        if known is None or known.seq < head.seq:
-            self._heads[stream] = head
 
     def _put(self, header: Header, block: Block, gone: int | None) -> None:
         """Keep the better row: gone for a reason, else with its payload, else bare."""
@@ -260,6 +258,13 @@ class _Salvage:
         for a, b in there.union(known).gaps(first, last):
             note_absent(self._db, number, a, b, kind)
             count(self._db, number, kind, b - a + 1)
+
+
+def _raise(heads: dict[str, Head], stream: str, head: Head) -> None:
+    """Keep the later head of a stream."""
+    known = heads.get(stream)
+    if known is None or known.seq < head.seq:
+        heads[stream] = head
 
 
 def _chunks(found: Iterable[Row], size: int) -> Iterator[list[Row]]:

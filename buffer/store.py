@@ -247,9 +247,20 @@ class Store(Tables):
                 if (header.stream, header.seq) == (stream, position):
                     return Head(header.epoch, header.seq, block.digest, header.totals, header.catalogue)
                 reason = "misnumbered"
-        if position and (copy is None or copy.seq < position):
+        stranger = reason == "foreign-key" and self._foreign(stream, position - 1)
+        if position and (copy is None or copy.seq < position or stranger):
             raise ChainBroken(path=str(self.path), stream=stream, position=position, reason=reason)
         return copy
+
+    def _foreign(self, stream: str, position: int) -> bool:
+        """Say whether a block was signed by a key that is not ours, or is not there at all."""
+        for _, block in self.rows(stream, position, position):
+            try:
+                open_envelope(block.envelope, self._trusted)
+            except BlockInvalid as error:
+                return error.reason == "foreign-key"
+            return False
+        return True
 
     def _follow(self, group: tuple[Sealed, ...]) -> dict[str, Head]:
         """Give the heads after a group. Raises ValueError where its blocks are not the successors of ours."""

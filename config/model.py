@@ -139,13 +139,19 @@ class Uplink(Strict):
 
 
 class Buffer(Strict):
-    """Where readings are kept, how often they are sealed, and how much room they may take."""
+    """Where readings are kept, how often they are sealed, and how much room they may take.
+
+    What was delivered goes after `keep` of running time, or earlier where room is needed. If that is not enough, of what was
+    not delivered goes first, as `when_full` says: the oldest, the newest, or (`thin`) all but every second block, then
+    all but every fourth, and so on. Events and layouts stay.
+    """
 
     path: FilePath = "/var/lib/trambien/buffer.db"
     seal_every: Duration = parse_duration("5s")
     keep: Duration = parse_duration("60d")
-    limit: Size = parse_size("8GB")
+    limit: Annotated[Size, Field(ge=1_000_000)] = parse_size("8GB")
     reserve: Size = parse_size("500MB")
+    when_full: Literal["oldest", "newest", "thin"] = "oldest"
     max_block: Annotated[Size, Field(ge=4_000, le=1_000_000)] = parse_size("56kB")
 
 

@@ -223,7 +223,7 @@ async def test_a_block_found_damaged_is_lost_for_the_uplink_and_named_and_the_re
     async with listening(platform, f"{ROOT}/block/#") as messages:
         async with Bench(path) as bench, carrying(bench, platform) as health:
             await until(lambda: bool(bench.committed) and health.pending == {"main": 0})
-    assert health.lost == {"damaged": 1}
+        assert bench.health.streams["main"].damaged == 1
     assert sorted(set(arrived(messages, bench))) == [1, 3]
 
 
