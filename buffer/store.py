@@ -170,7 +170,7 @@ class Store(Tables):
             for (uplink, stream), intervals in acknowledged.items():
                 self._acknowledge(uplink, stream, intervals)
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self._fail(error)
         self._heads = heads
         return positions
@@ -302,7 +302,7 @@ class Store(Tables):
             (uplink, number, dumps(intervals.as_list())),
         )
 
-    def _fail(self, error: sqlite3.Error) -> NoReturn:
+    def _fail(self, error: sqlite3.Error | UnicodeDecodeError) -> NoReturn:
         self.failed = True
         self.corrupt = isinstance(unreadable(self.path, error), BufferCorrupt)
         with suppress(sqlite3.Error):

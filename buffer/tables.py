@@ -199,7 +199,7 @@ class Tables:
         """Give the positions that have a row. It walks over all of them."""
         number = self.number(stream)
         found = Intervals()
-        first = last = 0
+        first, last = 1, 0
         for (position,) in self._walk(f"SELECT position FROM block_{number:d} ORDER BY position"):  # noqa: S608
             if position != last + 1:
                 if last:
@@ -240,7 +240,7 @@ class Tables:
     def _walk(self, query: str) -> Iterator[tuple[Any, ...]]:
         try:
             yield from self._db.execute(query)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise unreadable(self.path, error) from error
 
     def _one(self, query: str, key: bytes) -> bytes | None:
@@ -252,14 +252,15 @@ class Tables:
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise unreadable(self.path, error) from error
 
 
-def unreadable(path: Path, error: sqlite3.Error) -> BufferUnreadable:
-    """Say whether it is the content that SQLite cannot read, or the medium."""
+def unreadable(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> BufferUnreadable:
+    """Say whether it is the content that SQLite cannot read, its own words of it among that, or the medium."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF
-    kind = BufferUnreadable if code in _MEDIUM else BufferCorrupt
+    content = isinstance(error, UnicodeDecodeError) or code not in _MEDIUM
+    kind = BufferCorrupt if content else BufferUnreadable
     return kind(path=str(path), reason=str(error))
 
 
@@ -330,7 +331,7 @@ def connect(path: Path, page_size: int) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         migrate(connection, _marks(connection)[0])
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         connection.close()
         raise unreadable(path, error) from error
     except BaseException:
