@@ -24,7 +24,7 @@ _WAL_HEADER, _FRAME_HEADER = 32, 24
 _FILE_HEADER = 100
 _LONGEST_VARINT = 9
 _BLOB = 12
-"""Serial types from here on are blobs where they are even."""
+"""Serial types from here on are blobs where they are even, text where they are odd."""
 _MOST_COLUMNS = 8
 
 
@@ -151,7 +151,7 @@ def _value(kind: int, record: bytes, at: int) -> tuple[int, bytes | int | None]:
         return 0, kind - 8
     if kind == 1:
         return 1, record[at]
-    if kind >= _BLOB and kind % 2 == 0:
+    if kind >= _BLOB:
         width = (kind - _BLOB) // 2
         return width, record[at : at + width]
     raise ValueError("not a column of ours")

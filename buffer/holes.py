@@ -49,6 +49,15 @@ def apply(database: sqlite3.Connection, number_of: Callable[[str], int], change:
             _age(database, number_of, change)
 
 
+def keep_standing(database: sqlite3.Connection, uplink: str, number: int, encoded: bytes) -> None:
+    """Keep what an uplink has acknowledged of a stream, or, under `HEAD`, the copy of the stream's head."""
+    database.execute(
+        "INSERT INTO acknowledged (uplink, stream, intervals) VALUES (?, ?, ?) "
+        "ON CONFLICT (uplink, stream) DO UPDATE SET intervals = excluded.intervals",
+        (uplink, number, encoded),
+    )
+
+
 def note(database: sqlite3.Connection, name: str, value: int) -> None:
     """Keep a number by name."""
     database.execute("INSERT OR REPLACE INTO note (name, value) VALUES (?, ?)", (name, value))

@@ -37,9 +37,10 @@ from buffer.carve import Pages, Row, rows
 from buffer.changes import DAMAGED, EVICTED, GONE, LOST, PRUNED
 from buffer.columnar import decode_payload
 from buffer.errors import BlockInvalid, BufferUnreadable, StoreFull
-from buffer.holes import count, note_absent
+from buffer.holes import count, keep_standing, note_absent
 from buffer.intervals import Intervals
 from buffer.layout import catalogue_digest
+from buffer.schema import HEAD
 from buffer.seal import Head
 from buffer.store import PAGE_SIZE, Store
 from buffer.tables import decode_head, encode_head, take_lock
@@ -175,15 +176,12 @@ class _Salvage:
             if stream in self._copies:
                 _raise(self._heads, stream, self._copies[stream])
         for stream, head in self._heads.items():
-            self._db.execute(
-                "INSERT OR REPLACE INTO head (stream, encoded) VALUES (?, ?)",
-                (self._store.number_of(stream), encode_head(stream, head)),
-            )
+            keep_standing(self._db, HEAD, self._store.number_of(stream), encode_head(stream, head))
         self._db.execute("COMMIT")
 
     def _take(self, row: Row) -> None:
         match row.columns:
-            case (None, bytes(encoded)):
+            case (bytes(), int(), bytes(encoded)):
                 copy = decode_head(encoded)
                 if copy is not None:
                     _raise(self._copies, *copy)

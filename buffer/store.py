@@ -32,10 +32,10 @@ from buffer.block import Block, Header, check_payload, open_envelope, trust
 from buffer.cbor import dumps
 from buffer.changes import LOST, PRUNED, Change
 from buffer.errors import BlockInvalid, BufferCorrupt, BufferUnreadable, ChainBroken, CommitFailed, StoreFull
-from buffer.holes import apply
+from buffer.holes import apply, keep_standing
 from buffer.intervals import Intervals
 from buffer.layout import catalogue_digest
-from buffer.schema import add_stream
+from buffer.schema import HEAD, add_stream
 from buffer.seal import Head, Sealed
 from buffer.scrub import Scrubbed, scrub
 from buffer.tables import (
@@ -281,9 +281,7 @@ class Store(Tables):
             f"INSERT INTO block_{number:d} (position, envelope, payload) VALUES (?, ?, ?)",  # noqa: S608
             ((first + at, block.envelope, block.payload) for at, block in enumerate(sealed.blocks)),
         )
-        self._db.execute(
-            "INSERT OR REPLACE INTO head (stream, encoded) VALUES (?, ?)", (number, encode_head(sealed.stream, sealed.head))
-        )
+        keep_standing(self._db, HEAD, number, encode_head(sealed.stream, sealed.head))
         if sealed.definitions is not None:
             catalogue = sealed.definitions.catalogue
             layouts = [(sha256(layout).digest(), layout) for layout in sealed.definitions.layouts]
@@ -296,11 +294,7 @@ class Store(Tables):
 
     def _acknowledge(self, uplink: str, stream: str, intervals: Intervals) -> None:
         number = self.number_of(stream)
-        self._db.execute(
-            "INSERT INTO acknowledged (uplink, stream, intervals) VALUES (?, ?, ?) "
-            "ON CONFLICT (uplink, stream) DO UPDATE SET intervals = excluded.intervals",
-            (uplink, number, dumps(intervals.as_list())),
-        )
+        keep_standing(self._db, uplink, number, dumps(intervals.as_list()))
 
     def _fail(self, error: sqlite3.Error | UnicodeDecodeError) -> NoReturn:
         self.failed = True

@@ -26,11 +26,12 @@ from buffer.cbor import dumps, loads
 from buffer.changes import DAMAGED, EVICTED, LOST, PRUNED
 from buffer.errors import BlockInvalid, BufferCorrupt, BufferForeign, BufferLocked, BufferNewer, BufferUnreadable
 from buffer.intervals import Intervals
-from buffer.schema import APPLICATION_ID, SCHEMA, WITH_LEDGER, migrate
+from buffer.schema import APPLICATION_ID, HEAD, SCHEMA, WITH_LEDGER, migrate
 from buffer.seal import Head
 
 CACHE_KIB = 2048
 _SPACE = ("page_size", "page_count", "freelist_count", "max_page_count")
+_ACKNOWLEDGED = "SELECT intervals FROM acknowledged WHERE uplink = ? AND stream = ?"
 _CHECK = 8
 """Bytes of SHA-256 behind the copy of a head."""
 _MEDIUM = frozenset(
@@ -115,7 +116,7 @@ class Tables:
         """Give the copy that is kept of a stream's head, None where there is none or it is damaged."""
         if self.schema < WITH_LEDGER:
             return None
-        for (encoded,) in self._rows("SELECT encoded FROM head WHERE stream = ?", self.number(stream)):
+        for (encoded,) in self._rows(_ACKNOWLEDGED, HEAD, self.number(stream)):
             found = decode_head(encoded)
             return found[1] if found is not None and found[0] == stream else None
         return None
@@ -159,8 +160,7 @@ class Tables:
 
     def acknowledged(self, uplink: str, stream: str) -> Intervals:
         """Give the positions of a stream that an uplink has acknowledged. What cannot be read is sent again."""
-        query = "SELECT intervals FROM acknowledged WHERE uplink = ? AND stream = ?"
-        for (encoded,) in self._rows(query, uplink, self.number(stream)):
+        for (encoded,) in self._rows(_ACKNOWLEDGED, uplink, self.number(stream)):
             with suppress(BlockInvalid, ValueError, TypeError):
                 return Intervals.from_list(loads(encoded, "acknowledged"))
         return Intervals()

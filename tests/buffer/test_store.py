@@ -270,7 +270,7 @@ def test_a_head_that_cannot_be_proven_is_a_broken_chain(path):
     with Store.open(path, TRUSTED) as store:
         fill(store)
     damage(path, "UPDATE block_1 SET envelope = zeroblob(300) WHERE position = 4")
-    damage(path, "UPDATE head SET encoded = zeroblob(90)")
+    damage(path, "UPDATE acknowledged SET intervals = zeroblob(90) WHERE uplink = ''")
     with Store.open(path, TRUSTED) as store, pytest.raises(ChainBroken) as broken:
         store.heads()
     assert (broken.value.fields["stream"], broken.value.fields["position"]) == ("main", 4)

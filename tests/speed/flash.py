@@ -73,7 +73,7 @@ def measure(seconds: int, seals: int, limit: int, directory: Path) -> dict[str, 
         keeper.tidy()
         position = kept[-1].position
         settled.add_range(1, position)
-        full = keeper.ledgers["main"].evicted
+        full = keeper.ledgers["main"].evicted + keeper.ledgers["main"].pruned
         if full > 3000 / seconds and not before:
             before, evictions = written(), full
         if before:
@@ -85,7 +85,7 @@ def measure(seconds: int, seals: int, limit: int, directory: Path) -> dict[str, 
     keeper.close()
     return {
         "flash_bytes_per_reading": (written() - before) / readings,
-        "evicted_per_sealed_block": (ledger.evicted - evictions) / counted,
+        "evicted_per_sealed_block": (ledger.evicted + ledger.pruned - evictions) / counted,
         "pruned": ledger.pruned,
         "seal_commit_and_tidy_ms": 1e3 * took / counted,
         "slowest_tidy_ms": 1e3 * slowest,
