@@ -215,9 +215,7 @@ class Keeper:
             self._planned = self._house.urgent(self._settled)
         return self._planned
 
-    def _with_events(
-        self, batches: Mapping[str, Batch], changes: Iterable[Change], moment: Moment
-    ) -> dict[str, Batch]:
+    def _with_events(self, batches: Mapping[str, Batch], changes: Iterable[Change], moment: Moment) -> dict[str, Batch]:
         """Add the events that tell of changes. The caller's batches stay as they are."""
         told = dict(batches)
         for change in changes:

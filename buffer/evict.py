@@ -60,12 +60,16 @@ class Evictor:
         bare = self._bare.setdefault(stream, Intervals())
         end = self._tables.last_position(stream) - _NEWEST_STAY
         gaps = [gap for first, last in within if first <= end for gap in bare.gaps(first, min(last, end))]
+        found: list[tuple[int, Header]] = []
         for a, b in reversed(gaps):
             a = max(a, b - LOOK + 1)  # noqa: PLW2901 - a look is bounded
-            rows = self._tables.payloads(stream, a, b, BATCH, newest=True)
-            bare.add_range(rows[0][0] if len(rows) == BATCH else a, b)
-            return _eviction(stream, self._proven(stream, rows), "newest")
-        return None
+            room = BATCH - len(found)
+            rows = self._tables.payloads(stream, a, b, room, newest=True)
+            bare.add_range(rows[0][0] if len(rows) == room else a, b)
+            found = self._proven(stream, rows) + found
+            if len(found) >= BATCH or b - a + 1 == LOOK:
+                break
+        return _eviction(stream, found, "newest")
 
     def thin(self, stream: str, within: Intervals) -> tuple[Change, ...]:
         """Give the next payloads that thinning takes, and how far it has come then."""

@@ -60,7 +60,9 @@ class Pruner:
         account = Account(
             stream, headers[0].seq, headers[-1].seq, len(run), readings, headers[0].wall_ns, headers[-1].wall_ns
         )
-        return Pruning(account, run[-1][1], merkle_root([digest for _, digest, _ in run]), sum(lost for *_, lost in run))
+        return Pruning(
+            account, run[-1][1], merkle_root([digest for _, digest, _ in run]), sum(lost for *_, lost in run)
+        )
 
     def _chained(self, stream: str, run: Sequence[_Pruned]) -> bool:
         end = run[-1][0].seq

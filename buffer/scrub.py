@@ -77,15 +77,15 @@ def _missing(
     if len(there) == last - first + 1:
         return []
     known = tables.absent(stream, first, last, DAMAGED, LOST, PRUNED)
-    return [
-        position for a, b in known.gaps(first, last) for position in range(a, b + 1) if position not in there
-    ]
+    return [position for a, b in known.gaps(first, last) for position in range(a, b + 1) if position not in there]
 
 
 def _damages(stream: str, faults: list[_Fault]) -> list[Damage]:
     """Make one damage of a run that is wrong for one reason; a payload alone is a damage of its own."""
     found = []
-    for _, run in groupby(enumerate(faults), key=lambda item: (item[1].position - item[0], item[1].reason, _own(item[1]))):
+    for _, run in groupby(
+        enumerate(faults), key=lambda item: (item[1].position - item[0], item[1].reason, _own(item[1]))
+    ):
         members = [fault for _, fault in run]
         header = members[0].header
         account = Account(
@@ -101,5 +101,3 @@ def _damages(stream: str, faults: list[_Fault]) -> list[Damage]:
 
 def _own(fault: _Fault) -> int:
     return fault.position if fault.header is not None else 0
-
-
