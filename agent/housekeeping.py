@@ -2,12 +2,12 @@
 
 What is always true here:
 
-- It only plans, in slices of some ten milliseconds between two seals; the keeper makes the changes with the next commit, in
-  which their events are sealed. What is planned for a commit that fails is forgotten, and planned again.
-- Delivered payloads go first: those older than `keep`, and, when room is needed, the oldest of them. Then the undelivered go as
-  `when_full` says. Headers and events go when they take more than a tenth of `limit`.
-- Delivered means acknowledged to every configured uplink that carries the stream. Of a stream that none carries nothing is
-  delivered: its payloads go when they are older than `keep`, as `oldest`, or by policy when room is needed.
+- It only plans, in slices of some ten milliseconds between two seals; the keeper makes the changes with the next
+  commit, in which their events are sealed. What is planned for a commit that fails is forgotten, and planned again.
+- Delivered payloads go first: those older than `keep`, and, when room is needed, the oldest of them. Then the
+  undelivered go as `when_full` says. Headers and events go when they take more than a tenth of `limit`.
+- Delivered means acknowledged to every configured uplink that carries the stream. Of a stream that none carries
+  nothing is delivered: its payloads go when they are older than `keep`, as `oldest`, or by policy when room is needed.
 - What is damaged in a stream is taken away before anything else is done to it.
 - Age is running time: it stands still while the station is off, and no clock can make it jump.
 

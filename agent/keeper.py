@@ -14,7 +14,7 @@ Only `agent.recorder` enters, through the owner's thread.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -92,7 +92,7 @@ class Site:
     keys: tuple[bytes, ...]
     catalogues: Mapping[str, tuple[Layout, ...]]
     max_block: int
-    rules: Rules = Rules()
+    rules: Rules = field(default_factory=Rules)
 
 
 class Keeper:
@@ -228,7 +228,7 @@ class Keeper:
         return told
 
     def _believed(self, act: Callable[[Store], T]) -> T:
-        """Do something with the store; that it is corrupt is believed the third time, of a file that was opened anew."""
+        """Do something with the store. That it is corrupt is believed the third time, of a file opened anew."""
         for _ in range(2):
             try:
                 result = act(self._opened()[0])

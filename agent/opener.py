@@ -4,10 +4,10 @@ What is always true here:
 
 - One error is not believed: the file is closed, opened and proven again. If it stands, the file is set aside under
   `NAME.broken-N`, and what of it is proven is carried into a new one.
-- A newer version's buffer and another program's database are refused and not touched; one that holds a block of ours is not
-  another program's, whatever its marks say.
-- Beside the buffer stands a note of the highest number of each stream, written at most once a minute. It is evidence for the
-  break that the next `start` tells of; it opens nothing and bars nothing.
+- A newer version's buffer and another program's database are refused and not touched; one that holds a block of ours
+  is not another program's, whatever its marks say.
+- Beside the buffer stands a note of the highest number of each stream, written at most once a minute. It is evidence
+  for the break that the next `start` tells of; it opens nothing and bars nothing.
 
 The keeper enters, in the owner's thread.
 """
@@ -29,7 +29,7 @@ _log = Log("opener")
 
 
 class Opened(NamedTuple):
-    """An open store, and what the first blocks of its epoch must say of a break: `aside` is None where there was none."""
+    """An open store, and what its epoch must say of a break. `aside` is None where there was none."""
 
     store: Store
     aside: str | None

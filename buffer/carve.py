@@ -2,8 +2,9 @@
 
 What is always true here:
 
-- Every page of the file, and every page in the frames of its write-ahead log, is looked at by itself (SQLite's file format,
-  section 1.6: table leaf pages, their cells, chains of overflow pages). Nothing points the way, so nothing can bar it.
+- Every page of the file, and every page in the frames of its write-ahead log, is looked at by itself (SQLite's file
+  format, section 1.6: table leaf pages, their cells, chains of overflow pages). Nothing points the way, so nothing can
+  bar it.
 - What comes out are rows that look like ours. Whoever takes them proves each: a signature cannot be made up by chance.
 - The file is only read, a page at a time.
 
@@ -82,12 +83,11 @@ def _leaf(pages: Pages, page: bytes, begin: int) -> Iterator[Row]:
     cells = int.from_bytes(page[begin + 3 : begin + 5], "big")
     for at in range(begin + 8, min(begin + 8 + 2 * cells, pages.size - 1), 2):
         with suppress(IndexError, ValueError):
-            for row in _cell(pages, page, int.from_bytes(page[at : at + 2], "big")):
-                yield row  # noqa: UP028 - inside suppress, cell by cell
+            yield from _cell(pages, page, int.from_bytes(page[at : at + 2], "big"))
 
 
 def _cell(pages: Pages, page: bytes, at: int) -> Iterator[Row]:
-    """Give a cell's row; where its overflow pages have several versions, one for the last and one for the first of them."""
+    """Give a cell's row; where its overflow pages have several versions, one of the last and one of the first."""
     length, at = _varint(page, at)
     rowid, at = _varint(page, at)
     if not 0 < length <= MAX_ENVELOPE + MAX_PAYLOAD + 64:

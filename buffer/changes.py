@@ -5,8 +5,8 @@ What is always true here:
 - A change is planned from what is stored and applied in one commit with the block that holds its event.
 - A payload goes before its header. Payloads of kind 1 and 2 never go for want of room: they explain the rest.
 - Where a row stays without payload its `gone` says why: `GONE[reason]`. Where no row is left, `absent` has the span.
-- A damaged payload under a good envelope leaves the envelope (kind 0); all else that is damaged leaves no row. The bytes
-  are set aside, never deleted.
+- A damaged payload under a good envelope leaves the envelope (kind 0); all else that is damaged leaves no row. The
+  bytes are set aside, never deleted.
 
 Pure. The store applies them; the agent's keeper seals their events.
 """

@@ -3,8 +3,8 @@
 What is always true here:
 
 - The caller has begun the transaction; a hole, its count and the block that tells of it are one commit.
-- `ledger` grows and shrinks with the rows alone: a block counts for one reason, the last that befell it. So what is held
-  is what was sealed less the sum of the ledger, without looking at a single block.
+- `ledger` grows and shrinks with the rows alone: a block counts for one reason, the last that befell it. So what is
+  held is what was sealed less the sum of the ledger, without looking at a single block.
 - What is damaged is copied to `aside` before it goes.
 
 `buffer.store` enters.
@@ -118,11 +118,8 @@ def _take_away(database: sqlite3.Connection, number: int, change: Damage | Loss 
     reason = LOST if isinstance(change, Loss) else PRUNED if isinstance(change, Pruning) else DAMAGED
     if isinstance(change, Damage):
         _set_aside(database, number, change)
-    counted = database.execute(
-        f"SELECT gone, count(*) FROM block_{number:d} "  # noqa: S608
-        "WHERE position BETWEEN ? AND ? AND payload IS NULL GROUP BY gone",
-        (first, last),
-    ).fetchall()
+    select = f"SELECT gone, count(*) FROM block_{number:d} WHERE position BETWEEN ? AND ?"  # noqa: S608
+    counted = database.execute(f"{select} AND payload IS NULL GROUP BY gone", (first, last)).fetchall()
     for gone, blocks in counted:
         if gone is not None:
             count(database, number, REASON.get(gone, DAMAGED), -blocks)
@@ -133,8 +130,8 @@ def _take_away(database: sqlite3.Connection, number: int, change: Damage | Loss 
 
 def _set_aside(database: sqlite3.Connection, number: int, change: Damage) -> None:
     database.execute(
-        "INSERT INTO aside (stream, position, reason, envelope, payload) "
-        f"SELECT ?, position, ?, envelope, payload FROM block_{number:d} WHERE position BETWEEN ? AND ?",  # noqa: S608
+        "INSERT INTO aside (stream, position, reason, envelope, payload) "  # noqa: S608
+        f"SELECT ?, position, ?, envelope, payload FROM block_{number:d} WHERE position BETWEEN ? AND ?",
         (number, change.reason, change.account.first, change.account.last),
     )
 
@@ -149,7 +146,7 @@ def _age(database: sqlite3.Connection, number_of: Callable[[str], int], change: 
             (number, number, change.forget_ns),
         )
         database.execute(
-            "INSERT OR IGNORE INTO age (stream, position, running_ns) "
-            f"SELECT ?, max(position), ? FROM block_{number:d} HAVING max(position) IS NOT NULL",  # noqa: S608
+            "INSERT OR IGNORE INTO age (stream, position, running_ns) "  # noqa: S608
+            f"SELECT ?, max(position), ? FROM block_{number:d} HAVING max(position) IS NOT NULL",
             (number, change.running_ns),
         )

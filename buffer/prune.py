@@ -2,8 +2,8 @@
 
 What is always true here:
 
-- A header goes only after its payload (B5). What explains the chain stays: layouts, keys, breaks (a `start` after a loss,
-  `damaged`, `lost`) and prunings. So does everything behind the first payload that is still held.
+- A header goes only after its payload (B5). What explains the chain stays: layouts, keys, breaks (a `start` after a
+  loss, `damaged`, `lost`) and prunings. So does everything behind the first payload that is still held.
 - The `pruned` event names the run's last digest, so the chain stays linked over it, and the Merkle tree hash of all its
   digests, so that a header kept elsewhere can be proven to have been there.
 - The run is proven by one signature, its last, and by the links: each block names the one before.
@@ -13,6 +13,7 @@ Pure but for reading. The agent's housekeeping enters.
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from itertools import pairwise
 
 from buffer.block import KIND_DATA, KIND_EVENTS, Block, Header, open_envelope, payload_bytes, read_header
 from buffer.changes import DAMAGED, DELIVERED, LOST, PRUNED, REASON, Account, Pruning
@@ -48,7 +49,7 @@ class Pruner:
             if b < begin:
                 continue
             rows = self._tables.marked_rows(stream, max(a, begin), b, BATCH)
-            run, self._begin[stream] = _first_run(rows, max(a, begin), b)
+            run, self._begin[stream] = _first_run(rows, max(a, begin))
             return self._pruning(stream, run)
         return None
 
@@ -71,7 +72,7 @@ class Pruner:
                 open_envelope(block.envelope, self._trusted)
             except BlockInvalid:
                 return False
-        linked = all(after.prev == digest for (_, digest, _), (after, _, _) in zip(run, run[1:], strict=False))
+        linked = all(after.prev == digest for (_, digest, _), (after, _, _) in pairwise(run))
         return linked and all(header.stream == stream for header, _, _ in run)
 
 
@@ -85,7 +86,7 @@ def merkle_root(digests: Sequence[bytes]) -> bytes:
     return sha256(b"\1" + merkle_root(digests[:half]) + merkle_root(digests[half:])).digest()
 
 
-def _first_run(rows: Iterable[_Row], first: int, last: int) -> tuple[list[_Pruned], int]:
+def _first_run(rows: Iterable[_Row], first: int) -> tuple[list[_Pruned], int]:
     """Give the first run that is long enough, and where the next look begins."""
     run: list[_Pruned] = []
     position = first - 1

@@ -2,9 +2,10 @@
 
 What is always true here:
 
-- `limit` bounds the file, its free pages included. `reserve` is free space of the file system that the file never takes:
-  as others take it, the bound comes down to the pages the file has, and eviction goes on inside them.
-- Room is made before it is needed: a commit always finds `headroom` free, so a full disk is not met in the middle of one.
+- `limit` bounds the file, its free pages included. `reserve` is free space of the file system that the file never
+  takes: as others take it, the bound comes down to the pages the file has, and eviction goes on inside them.
+- Room is made before it is needed: a commit always finds `headroom` free, so a full disk is not met in the middle of
+  one.
 - Age is accumulated running time, never wall time. A block's age is that of the first mark behind it, so it is never
   taken for older than it is.
 
@@ -52,6 +53,6 @@ class Quota:
         return bare * HEADER_BYTES > self.limit // PRUNE_ABOVE
 
     def expired(self, ages: Sequence[tuple[int, int]], running_ns: int) -> int:
-        """Give the last position that is surely older than `keep`, 0 where there is none. `ages` as the store has them."""
+        """Give the last position that is surely older than `keep`, 0 where there is none."""
         at = bisect_right(ages, running_ns - self.keep_ns, key=lambda age: age[1])
         return ages[at - 1][0] if at else 0

@@ -2,8 +2,8 @@
 
 What is always true here:
 
-- The broken file and its log are only read, then renamed `NAME.broken-N`, never deleted. The log goes first: beside a new
-  file it would be taken for that file's own.
+- The broken file and its log are only read, then renamed `NAME.broken-N`, never deleted. The log goes first: beside a
+  new file it would be taken for that file's own.
 - The new file is built under a name of its own and takes the old one's place when it is whole.
 - Nothing is set aside while the medium itself cannot be read to the end: a dead disk makes a healthy file look broken.
 - Only proven blocks are carried over, each to its own position. Nothing of the old file is believed but signatures, the

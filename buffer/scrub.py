@@ -3,8 +3,8 @@
 What is always true here:
 
 - SQLite is not relied upon to notice damage: one flipped bit goes unseen by `integrity_check` nine times in ten.
-- A row is sound where its envelope is proven, its stream and seq are those of its place, and its payload is the signed one, or
-  is gone for a reason that stands beside it. A place without a row is sound where `absent` says why.
+- A row is sound where its envelope is proven, its stream and seq are those of its place, and its payload is the signed
+  one, or is gone for a reason that stands beside it. A place without a row is sound where `absent` says why.
 - Nothing is changed here: what was found is told by an event and taken away in the same commit.
 
 Pure but for reading. `buffer.store` enters.
@@ -24,7 +24,7 @@ NO_ROW = "block"
 
 
 class Scrubbed(NamedTuple):
-    """Rows up to `last` were looked at, and these were not sound; `last` is the end of the stream where it is reached."""
+    """Rows up to `last` were looked at, and these were not sound."""
 
     last: int
     damages: tuple[Damage, ...]

@@ -56,9 +56,9 @@ class Opening(NamedTuple):
     """What the first block of an epoch says of who seals it. Digests are the caller's; `event_id` is 8 random bytes.
 
     `predecessor` says how the block before is known: `store` where it was read and proven, `volatile` where it was
-    sealed in memory, `lost` where the store was set aside, `none` where the stream begins. Where lost, `aside` is the name
-    of the file that was set aside, empty where its end alone is missing, and `highest` the highest seq noted outside, by
-    stream.
+    sealed in memory, `lost` where the store was set aside, `none` where the stream begins. Where lost, `aside` is the
+    name of the file that was set aside, empty where its end alone is missing, and `highest` the highest seq noted
+    outside, by stream.
     """
 
     event_id: bytes

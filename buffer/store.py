@@ -8,10 +8,10 @@ What is always true here:
 - One `append` is one transaction for any number of streams. It takes only blocks of this opening's epoch that
   name the stream's last block as their predecessor. After a failed one the store takes no more: close it, open it
   again, and a new epoch begins (B2).
-- A stored block is never rewritten (B1); its payload may go, later its header, and the hole stays signed: what `append` is
-  given as changes goes in the commit that holds the event of it.
-- A block's position is its seq. Of the last block a copy is kept of what its successor must know, so that a damaged last
-  row is a hole like any other.
+- A stored block is never rewritten (B1); its payload may go, later its header, and the hole stays signed: what
+  `append` is given as changes goes in the commit that holds the event of it.
+- A block's position is its seq. Of the last block a copy is kept of what its successor must know, so that a damaged
+  last row is a hole like any other.
 - Every opening draws a random epoch of 8 bytes.
 - SQLite is not relied upon to notice damage: every block is verified when it is read.
 - A file of a newer schema, or that is not ours, is refused and not touched.
@@ -36,8 +36,8 @@ from buffer.holes import apply, keep_standing
 from buffer.intervals import Intervals
 from buffer.layout import catalogue_digest
 from buffer.schema import HEAD, add_stream
-from buffer.seal import Head, Sealed
 from buffer.scrub import Scrubbed, scrub
+from buffer.seal import Head, Sealed
 from buffer.tables import (
     Counts,
     Space,
@@ -124,7 +124,7 @@ class Store(Tables):
         return super().last_position(stream)
 
     def scrub(self, stream: str, first: int, most: int) -> Scrubbed:
-        """Prove at most so many rows from a position on. What is found damaged is the caller's to tell and to take away."""
+        """Prove at most so many rows from a position on. What is damaged is the caller's to tell and take away."""
         return scrub(self, self._trusted, stream, first, most)
 
     def bound(self, pages: int) -> None:
@@ -155,8 +155,8 @@ class Store(Tables):
     ) -> dict[str, range]:
         """Commit blocks of any number of streams, and what (uplink, stream) have acknowledged; give the positions.
 
-        `changes` are made in the same commit, before the blocks need their room. The events of them must be in the blocks.
-        Returns once it is on the disk. Raises CommitFailed, or StoreFull which is one, and then takes no more.
+        `changes` are made in the same commit, before the blocks need their room. The events of them must be in the
+        blocks. Returns once it is on the disk. Raises CommitFailed, or StoreFull which is one, and then takes no more.
         """
         if self.failed:
             raise CommitFailed(path=str(self.path), reason="closed after a failed commit")

@@ -141,9 +141,9 @@ class Uplink(Strict):
 class Buffer(Strict):
     """Where readings are kept, how often they are sealed, and how much room they may take.
 
-    What was delivered goes after `keep` of running time, or earlier where room is needed. If that is not enough, of what was
-    not delivered goes first, as `when_full` says: the oldest, the newest, or (`thin`) all but every second block, then
-    all but every fourth, and so on. Events and layouts stay.
+    What was delivered goes after `keep` of running time, or earlier where room is needed. If that is not enough, of
+    what was not delivered goes first, as `when_full` says: the oldest, the newest, or (`thin`) all but every second
+    block, then all but every fourth, and so on. Events and layouts stay.
     """
 
     path: FilePath = "/var/lib/trambien/buffer.db"

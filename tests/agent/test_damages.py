@@ -21,7 +21,6 @@ from buffer.block import open_envelope, trust
 from buffer.errors import BufferCorrupt
 from buffer.intervals import Intervals
 from buffer.quota import Quota
-from buffer.seal import Batch
 from buffer.store import Reader
 from buffer.verify import Verifier
 
