@@ -76,13 +76,13 @@ class Station(RuleBasedStateMachine):
         for _ in range(commits):
             self.seal()
 
-    @rule(data=st.data())
-    def acknowledge(self, data):
+    @rule(picks=st.lists(st.integers(0, 1 << 20), max_size=5))
+    def acknowledge(self, picks):
         """Out of order; it goes down with the next commit."""
         head = max(self.model, default=0)
-        if head:
-            for first in data.draw(st.lists(st.integers(1, head), max_size=5)):
-                self.settled["province", "main"].add_range(first, min(head, first + 3))
+        for pick in picks if head else ():
+            first = pick % head + 1
+            self.settled["province", "main"].add_range(first, min(head, first + 3))
 
     @rule()
     def reopen(self):
@@ -119,16 +119,21 @@ class Station(RuleBasedStateMachine):
         self.seal()
 
     @precondition(lambda self: self.model)
-    @rule(data=st.data(), column=st.sampled_from(["payload", "envelope"]))
-    def corrupt(self, data, column):
-        """Flip a byte of a stored block behind its back."""
-        position = data.draw(st.sampled_from(sorted(self.model)))
+    @rule(
+        pick=st.integers(0, 1 << 20),
+        at=st.integers(0, 1 << 20),
+        bit=st.integers(0, 7),
+        column=st.sampled_from(["payload", "envelope"]),
+    )
+    def corrupt(self, pick, at, bit, column):
+        """Flip a bit of a stored block behind its back."""
+        position = sorted(self.model)[pick % len(self.model)]
         self.keeper.close()
         with closing(sqlite3.connect(self.path)) as db:
             found = db.execute(f"SELECT {column} FROM block_1 WHERE position = ?", (position,)).fetchone()
             if found and found[0]:
                 bent = bytearray(found[0])
-                bent[data.draw(st.integers(0, len(bent) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+                bent[at % len(bent)] ^= 1 << bit
                 db.execute(f"UPDATE block_1 SET {column} = ? WHERE position = ?", (bytes(bent), position))
                 db.commit()
                 self.spoilt.add(position)
