@@ -24,7 +24,7 @@ from agent.housekeeping import Housekeeping, Rules
 from agent.log import Log
 from agent.opener import Opened, open_store, write_highest
 from buffer.block import Block
-from buffer.changes import Account, Aged, Change, Damage, Thinned
+from buffer.changes import DAMAGED, LOST, Account, Aged, Change, Damage, Thinned
 from buffer.errors import BufferCorrupt, BufferLocked, BufferUnreadable, CommitFailed, StoreFull
 from buffer.frame import Event, Layout
 from buffer.intervals import Intervals
@@ -218,7 +218,7 @@ class Keeper:
     def _with_events(self, batches: Mapping[str, Batch], changes: Iterable[Change], moment: Moment) -> dict[str, Batch]:
         """Add the events that tell of changes. The caller's batches stay as they are."""
         told = dict(batches)
-        for change in changes:
+        for change in (*changes, *self._told_again(changes)):
             if isinstance(change, Thinned | Aged):
                 continue
             stream, (kind, data) = change.account.stream, change.told()
@@ -226,6 +226,16 @@ class Keeper:
             batch = told.get(stream) or Batch()
             told[stream] = replace(batch, events=[*batch.events, event])
         return told
+
+    def _told_again(self, changes: Iterable[Change]) -> list[Damage]:
+        """Tell again of older holes where a block is set aside that may have held the word of them."""
+        store, _ = self._opened()
+        whole = {one.account.stream for one in changes if isinstance(one, Damage) and not one.envelope_good}
+        return [
+            _hole(stream, *span)
+            for stream in sorted(whole)
+            for span in store.absent(stream, 1, store.last_position(stream), DAMAGED, LOST)
+        ]
 
     def _believed(self, act: Callable[[Store], T]) -> T:
         """Do something with the store. That it is corrupt is believed the third time, of a file opened anew."""
