@@ -9,7 +9,7 @@ from chains import METER, SECOND, event_batch, key, moment, station_of
 from agent.housekeeping import Rules
 from agent.keeper import Identity, Keeper, Site
 from buffer.block import KIND_DATA, open_envelope, trust
-from buffer.errors import CommitFailed
+from buffer.errors import CommitFailed, StoreFull
 from buffer.evict import Evictor
 from buffer.frame import Frame
 from buffer.intervals import Intervals
@@ -195,3 +195,18 @@ def test_nothing_is_pruned_behind_a_payload_that_is_held(tmp_path):
         for _ in range(50):
             store.append([station.seal()])
         assert Pruner(store, store.trusted).oldest("main", Intervals([(1, 51)])) is None
+
+
+def test_a_commit_that_found_no_room_finds_it_when_it_is_tried_again(tmp_path):
+    """Payloads go in the very commit that needs their room; nothing that was given is lost."""
+    path = tmp_path / "buffer.db"
+    small = Small(path)
+    ledger = small.seal(360, settled=350)
+    large = noisy(99_999, 60_000)
+    with pytest.raises(StoreFull):
+        small.keeper.seal({"main": large}, {})
+    small.keeper.seal({"main": large}, {})
+    after = small.keeper.ledgers["main"]
+    assert after.readings == ledger.readings + 120_000
+    assert after.evicted > ledger.evicted
+    assert proven(path).verdict == "complete"
