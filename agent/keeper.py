@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 from agent.health import Document, StreamHealth, Trouble
 from agent.housekeeping import Housekeeping, Rules
 from agent.log import Log
-from agent.opener import Opened, open_store, write_highest
+from agent.opener import Opened, open_store, warn_of_library, write_highest
 from buffer.block import Block
 from buffer.changes import DAMAGED, LOST, Account, Aged, Change, Damage, Thinned
 from buffer.errors import BufferCorrupt, BufferLocked, BufferUnreadable, CommitFailed, StoreFull
@@ -125,6 +125,7 @@ class Keeper:
 
         Raises BufferLocked, BufferNewer, or BufferUnreadable where it is another program's or the medium is not well.
         """
+        warn_of_library()
         settled = self._believed(lambda store: self._prove_end(store, tuple(uplinks)))
         self._settled = {key: intervals.copy() for key, intervals in settled.items()}
         return settled

@@ -23,7 +23,7 @@ from agent.log import Log
 from buffer.errors import BufferCorrupt, BufferForeign, ChainBroken
 from buffer.salvage import finish, is_ours, recover
 from buffer.seal import Head
-from buffer.store import Store
+from buffer.store import SAFE_SQLITE, Store, sqlite_version
 
 _log = Log("opener")
 
@@ -55,6 +55,13 @@ def open_store(path: Path, keys: tuple[bytes, ...], heads: Mapping[str, Head], *
     aside = recover(path, keys, heads)
     _log.error("buffer-set-aside", kept=aside)
     return _told(_proven(path, keys), aside, highest)
+
+
+def warn_of_library() -> None:
+    """Say once where SQLite is of the versions that lose commits when two connections write or checkpoint."""
+    if sqlite_version() < SAFE_SQLITE:
+        found = ".".join(map(str, sqlite_version()))
+        _log.info("sqlite-old", version=found, effect="one connection only may write, as this service does")
 
 
 def _told(store: Store, aside: str | None, highest: Mapping[str, int]) -> Opened:

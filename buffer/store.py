@@ -55,10 +55,17 @@ __all__ = ["Counts", "Reader", "Space", "Store", "Window"]
 
 PAGE_SIZE = 1024
 """Chosen by measurement: a block a commit writes least with small pages."""
+SAFE_SQLITE = (3, 51, 3)
+"""Older libraries can lose commits where two connections write or checkpoint."""
 EPOCH_BYTES = 8
 MAX_READ_BYTES = 4 << 20
 MAX_POSITION = (1 << 40) - 1
 _CHUNK = 64
+
+
+def sqlite_version() -> tuple[int, ...]:
+    """Give the version of the library."""
+    return sqlite3.sqlite_version_info
 
 
 class Window(NamedTuple):
