@@ -10,6 +10,8 @@ demo: .venv/ready
 
 test: .venv/ready
 	@sh tests/need-mosquitto.sh
+	@sh tests/need-tools.sh
+	@sh tests/need-faketime.sh
 	$(BIN)/python -m pytest -q -n 2 $(TEST)
 
 # What .ci/run adds to the tests: style, types, floors, and coverage.

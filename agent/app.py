@@ -16,24 +16,26 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from agent import control, supervise
-from agent.broker import Endpoint, split_url
-from agent.carrier import Carriage
+from agent import control, formats, supervise
 from agent.clock import SystemClock
 from agent.errors import DirectoryRefused
-from agent.formats import FORMATS
+from agent.formats.placing import ChainPlacer
 from agent.health import DeviceHealth, Health, LinkHealth, UplinkHealth
 from agent.housekeeping import Rules
 from agent.identity import hardware_hash, version
 from agent.keeper import Identity, Keeper, Site
 from agent.log import Log
+from agent.orders import KeyOrders
 from agent.owner import Owner
 from agent.poller import House, Poller
 from agent.recorder import Recorder
 from agent.settings import Settings
+from agent.time_floor import TimeFloor
+from agent.timekeeper import Timekeeper
 from agent.uplink import Uplink
+from agent.uplink_settings import carriage_of, endpoints_of
+from buffer.custody import Custody, believed
 from buffer.frame import Layout
-from buffer.keys import known_public, load_or_create
 from buffer.quota import Quota
 from config.model import Uplink as UplinkSettings
 from drivers.api import Driver, Group
@@ -50,8 +52,11 @@ _log = Log("app")
 class App:
     """One station, from its settings."""
 
-    def __init__(self, settings: Settings, clock: SystemClock) -> None:
-        """Compose the house; makes the device key on the first start. Raises KeyRefused or DirectoryRefused."""
+    def __init__(self, settings: Settings, clock: SystemClock, credentials: Path | None = None) -> None:
+        """Compose the house; makes the device key on the first start, or takes the one among systemd's credentials.
+
+        Raises KeyRefused, CredentialRefused or DirectoryRefused.
+        """
         self._config = settings.loaded.config
         self._digest = settings.loaded.digest
         self._drivers = tuple(settings.drivers.values())
@@ -59,32 +64,51 @@ class App:
         self._rng = random.Random()  # noqa: S311 - jitter, not secrecy
         self._buffer_path = Path(self._config.buffer.path)
         _make_directory(self._buffer_path.parent)
-        self._key, self._key_fate = load_or_create(key_path(self._buffer_path))
+        path = key_path(self._buffer_path)
+        self._custody = Custody.open(path, credentials and credentials / path.name)
         self._health = self._new_health()
         catalogues = _catalogues(group for driver in self._drivers for group in driver.groups)
-        identity = Identity(self._config.gateway.id, self._key, version(), hardware_hash(), self._digest)
-        keys = known_public(key_path(self._buffer_path))
-        site = Site(self._buffer_path, identity, keys, catalogues, self._config.buffer.max_block, self._rules())
+        identity = Identity(self._config.gateway.id, self._custody.signer, version(), hardware_hash(), self._digest)
+        max_block = self._config.buffer.max_block
+        site = Site(
+            self._buffer_path,
+            identity,
+            believed(path),
+            catalogues,
+            max_block,
+            custody=self._custody,
+            rules=self._rules(),
+        )
+        owner = Owner("buffer")
         self._recorder = Recorder(
             Keeper(site, clock.moment, _event_id),
-            Owner("buffer"),
+            owner,
             clock,
             self._health,
             streams=catalogues,
             seal_every_ns=self._config.buffer.seal_every,
             new_event_id=_event_id,
         )
+        floor = TimeFloor(self._buffer_path.with_name("clock.floor"), clock.boot_ns())
+        self._timekeeper = Timekeeper(clock, self._recorder, floor)
+        self._orders = KeyOrders(self._custody, self._recorder, owner, self._health)
+        self._placer = ChainPlacer(clock.boot_id)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises what the store raises when it cannot be opened."""
         await self._recorder.open(self._config.uplinks)
-        if self._key_fate == "replaced" or (self._key_fate == "created" and self._recorder.has_history):
-            self._recorder.event("key-lost", key=self._key.kid, urgent=True)
-            _log.error("key-lost", key=self._key.kid)
+        self._timekeeper.look()
+        self._orders.note()
+        if not self._custody.enrolled:
+            self._recorder.event("key-lost", key=self._custody.signer.kid, urgent=True)
+            _log.error("key-lost", key=self._custody.signer.kid)
         uplinks = [self._uplink(name, settings) for name, settings in self._config.uplinks.items()]
         async with asyncio.TaskGroup() as house:
             recording = house.create_task(self._recorder.run(), name="recorder")
             others = [house.create_task(uplink.run(), name="uplink") for uplink in uplinks]
+            others.append(house.create_task(self._timekeeper.run(), name="timekeeper"))
+            if any(uplink.format != formats.BLOCK for uplink in self._config.uplinks.values()):
+                others.append(house.create_task(self._placer.run(self._recorder, self._health.streams), name="placer"))
             others.append(house.create_task(self._serve_control(), name="control"))
             others.append(house.create_task(supervise.feed_watchdog(lambda: self._recorder.turns), name="watchdog"))
             pollers = [self._poller(driver) for driver in self._drivers]
@@ -123,42 +147,34 @@ class App:
 
     async def _serve_control(self) -> None:
         path = control.socket_path(self._buffer_path)
-        await control.serve(path, {"status": lambda: self._health.document(self._clock.boot_ns())})
+        answers = {"status": lambda: self._health.document(self._clock.boot_ns())}
+        await control.serve(path, answers, self._orders.table())
 
     def _poller(self, driver: Driver[Any]) -> Poller:
         house = House(self._recorder, self._clock, self._rng)
         return Poller(driver, house, self._health.links[driver.name])
 
     def _uplink(self, name: str, settings: UplinkSettings) -> Uplink:
-        streams = settings.streams or tuple(self._health.streams)
-        gateway = self._config.gateway.id
-        carriage = Carriage(name, f"{settings.prefix}/{gateway}", streams, FORMATS[settings.format])
-        health = self._health.uplinks[name] = UplinkHealth(streams)
+        station = formats.station(self._config, settings, self._custody.signer)
+        encoding = formats.encoding(station, settings, self._placer)
+        known, zone = tuple(self._health.streams), self._config.gateway.timezone
+        carriage = carriage_of(name, station.root, encoding, settings, known, zone)
+        health = UplinkHealth(carriage.streams, restricted=settings.points is not None)
+        self._health.uplinks[name] = health
         return Uplink(
             carriage,
-            self._endpoint(name, settings),
+            endpoints_of(f"{self._config.gateway.id}.{name}", settings),
             self._recorder,
             health,
             lambda: self._health.document(self._clock.boot_ns(), name),
             self._rng,
         )
 
-    def _endpoint(self, name: str, settings: UplinkSettings) -> Endpoint:
-        _, host, port = split_url(settings.url)
-        if settings.mqtt != "5":
-            _log.warning("mqtt-311", uplink=name, effect="a refused publish cannot be told from an accepted one")
-        client_id = f"{self._config.gateway.id}.{name}"
-        protocol = 5 if settings.mqtt == "5" else 4
-        if settings.tls is None:
-            return Endpoint(host, port, client_id, protocol=protocol, window=settings.window)
-        tls = settings.tls
-        return Endpoint(host, port, client_id, tls.ca, tls.cert, tls.key, protocol, settings.window)
-
     def _new_health(self) -> Health:
         health = Health(
             gateway=self._config.gateway.id,
             version=version(),
-            key_id=self._key.kid.hex(),
+            key_id=self._custody.signer.kid.hex(),
             config_digest=self._digest.hex(),
             started_ns=self._clock.boot_ns(),
         )

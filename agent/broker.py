@@ -6,22 +6,27 @@ What is always true here:
   ends is the caller's again, from the store; nothing is left in the library's memory.
 - A publish ends with the reason code of its PUBACK. paho marks a message published whatever that code says, so the
   code is read from the acknowledgement itself.
-- The caller keeps the in-flight window; `window` is the smaller of ours and the server's Receive Maximum, which paho
-  ignores.
-- A half-open connection ends within 30 s: keep-alive, and TCP_USER_TIMEOUT where bytes in the socket are unanswered.
+- No more publishes are unacknowledged than the server's Receive Maximum allows, which paho ignores: what is above it
+  waits here. `window` is the smaller of that and ours; the caller keeps it, so little waits.
+- A half-open connection ends within 30 s: keep-alive where nothing is sent, TCP_USER_TIMEOUT where bytes in the socket
+  are unanswered, and where the network answers and the broker does not, a watchdog over the acknowledgements.
+- Bytes that are not MQTT end the connection with a message of their own, whatever they do to the library.
 - Errors of sockets, TLS and MQTT become BrokerDown (try again) or BrokerRefused (a person must look).
 - paho runs in its own thread; everything it says reaches the event loop in order, woken once for many.
 """
 
 import asyncio
 import contextlib
+import fcntl
+import select
 import socket
 import ssl
+import struct
+import termios
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -29,63 +34,57 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent import tls
+from agent.endpoint import Endpoint, split_url
 from agent.errors import AgentError, BrokerDown, BrokerRefused
 from agent.owner import in_daemon
 
+__all__ = ["Endpoint", "Message", "Session", "connect", "reachable", "split_url"]
+
 CONNECT_TIMEOUT_S = 10.0
-KEEP_ALIVE_S = 20
+CLOSE_S = 0.4
 TCP_USER_TIMEOUT_MS = 20_000
+STALLED_S = 25.0
+"""How long no acknowledgement may come, and no byte leave the socket, while publishes are in flight."""
+WATCH_EVERY_S = 2.0
 FIRST_FAILURE = 0x80
 """Reason codes from here on are failures, MQTT 5 clause 2.4."""
 NO_MATCHING_SUBSCRIBERS = 0x10
-MQTT_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+SESSION_TAKEN_OVER = 0x8E
+CONNACK = 0x20
+PACKET_HEAD = 16
+"""What a PUBLISH is at most larger than its topic and payload, properties aside."""
+RECEIVE_MAXIMUM = 0xFFFF
+"""What a server allows that names none, MQTT 5 clause 3.2.2.3.3."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One publish: QoS 1 always."""
+    """One publish: QoS 1 always. `content_type` is told in MQTT 5 (3.3.2.3.9) and lost in 3.1.1."""
 
     topic: str
     payload: bytes
     retain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a broker is and how it is to be trusted. `tls` needs `ca`; certificate and key come together."""
-
-    host: str
-    port: int
-    client_id: str
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    protocol: int = 5
-    window: int = 64
-
-    @property
-    def address(self) -> str:
-        """Give host:port for messages."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def split_url(url: str) -> tuple[str, str, int]:
-    """Split `mqtts://host:port` into scheme, host and port."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or MQTT_DEFAULT_PORTS[parts.scheme]
+    content_type: str | None = None
 
 
 class Session:
     """One live connection. Make it with `connect`; use it as an asynchronous context manager."""
 
-    def __init__(self, endpoint: Endpoint, client: Client) -> None:
+    def __init__(self, endpoint: Endpoint, client: "_Client") -> None:
         self._endpoint = endpoint
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._calls: deque[Callable[[], None]] = deque()
         self._woken = False
         self._accepted: asyncio.Future[None] = self._loop.create_future()
+        self._accepted.add_done_callback(_retrieved)
         self._in_flight: dict[int, asyncio.Future[int]] = {}
+        self._waiting: deque[tuple[Message, asyncio.Future[int]]] = deque()
+        self._receive_maximum = RECEIVE_MAXIMUM
+        self._progress_s = self._loop.time()
+        self._unsent = 0
+        self._alert: BrokerRefused | None = None
         self._subscriptions: dict[int, asyncio.Future[list[int]]] = {}
         self.ended: asyncio.Future[None] = self._loop.create_future()
         """Ends with BrokerDown or BrokerRefused when the connection is lost."""
@@ -99,6 +98,9 @@ class Session:
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        client.on_log = self._on_log
+        client.on_broken = self._on_broken
+        self._watching = self._loop.call_later(WATCH_EVERY_S, self._watch)
 
     async def __aenter__(self) -> Self:
         """Enter."""
@@ -115,9 +117,37 @@ class Session:
         if self.ended.done():
             future.set_exception(BrokerDown("agent.broker-lost", address=self._endpoint.address))
             return future
-        mid = self._client.publish(message.topic, message.payload, qos=1, retain=message.retain).mid
-        self._in_flight[mid] = future
+        self._waiting.append((message, future))
+        self._send_waiting()
         return future
+
+    def size(self, message: Message) -> int:
+        """Give what a PUBLISH of this message is at most on the wire (MQTT 5, 3.3)."""
+        content_type = len(message.content_type.encode()) if message.content_type else 0
+        return len(message.topic.encode()) + len(message.payload) + content_type + PACKET_HEAD
+
+    def fits(self, message: Message) -> bool:
+        """Say whether the server's Maximum Packet Size allows a message."""
+        return self.max_packet is None or self.size(message) <= self.max_packet
+
+    def _send_waiting(self) -> None:
+        """Hand to the library what the server's Receive Maximum allows."""
+        while self._waiting and len(self._in_flight) < self._receive_maximum:
+            message, future = self._waiting.popleft()
+            if future.done():
+                continue
+            if not self._in_flight:
+                self._progress_s = self._loop.time()
+            properties = self._properties(message)
+            mid = self._client.publish(message.topic, message.payload, 1, message.retain, properties).mid
+            self._in_flight[mid] = future
+
+    def _properties(self, message: Message) -> Properties | None:
+        if message.content_type is None or self._endpoint.protocol != 5:
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.ContentType = message.content_type
+        return properties
 
     async def subscribe(self, *topics: str) -> None:
         """Subscribe at QoS 1. Raises BrokerRefused where the server refuses one of the topics."""
@@ -135,9 +165,10 @@ class Session:
 
     async def close(self) -> None:
         """Say goodbye and let paho's thread end, without waiting for a peer that is gone."""
+        self._watching.cancel()
         self._client.disconnect()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(in_daemon("mqtt-close", self._client.loop_stop), 1.0)
+            await asyncio.wait_for(in_daemon("mqtt-close", self._client.loop_stop), CLOSE_S)
         self._end(BrokerDown("agent.broker-lost", address=self._endpoint.address))
 
     # -- what paho says, in its thread; `_later` carries it into the event loop ------------------------------------
@@ -150,9 +181,15 @@ class Session:
             self._later(lambda: self._accept(properties))
 
     def _on_disconnect(self, _c: Client, _u: object, _f: object, code: ReasonCode, _p: Properties | None) -> None:
-        self._later(
-            lambda: self._end(BrokerDown("agent.broker-lost", address=self._endpoint.address, reason=str(code)))
-        )
+        self._later(lambda: self._end(self._why(code)))
+
+    def _on_log(self, _c: Client, _u: object, _level: int, text: str) -> None:
+        if self._alert is None and "SSL" in text:
+            self._alert = tls.alert_in(text, self._endpoint.address)
+
+    def _on_broken(self, error: Exception) -> None:
+        what = BrokerDown("agent.not-mqtt", address=self._endpoint.address, reason=type(error).__name__)
+        self._later(lambda: self._end(what))
 
     def _on_publish(self, _c: Client, _u: object, mid: int, code: ReasonCode, _p: Properties | None) -> None:
         self._later(lambda: self._acknowledged(mid, code.value))
@@ -162,7 +199,8 @@ class Session:
         self._later(lambda: self._subscribed(mid, values))
 
     def _on_message(self, _c: Client, _u: object, message: MQTTMessage) -> None:
-        received = Message(message.topic, bytes(message.payload), message.retain)
+        content_type = getattr(message.properties, "ContentType", None)
+        received = Message(message.topic, bytes(message.payload), message.retain, content_type)
         self._later(lambda: self._received(received))
 
     def _later(self, call: Callable[[], None]) -> None:
@@ -180,7 +218,8 @@ class Session:
             self._calls.popleft()()
 
     def _accept(self, properties: Properties | None) -> None:
-        self.window = min(self.window, getattr(properties, "ReceiveMaximum", self.window))
+        self._receive_maximum = getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM)
+        self.window = min(self.window, self._receive_maximum)
         self.max_packet = getattr(properties, "MaximumPacketSize", None)
         if not self._accepted.done():
             self._accepted.set_result(None)
@@ -190,9 +229,35 @@ class Session:
             self._accepted.set_exception(error)
 
     def _acknowledged(self, mid: int, code: int) -> None:
+        self._progress_s = self._loop.time()
         future = self._in_flight.pop(mid, None)
         if future is not None and not future.done():
             future.set_result(code)
+        if not self.ended.done():
+            self._send_waiting()
+
+    def _watch(self) -> None:
+        """End the connection where nothing moves: neither acknowledgements nor bytes out of the socket."""
+        now_s = self._loop.time()
+        unsent = _unsent(self._client)
+        if unsent < self._unsent or not self._in_flight:
+            self._progress_s = now_s
+        self._unsent = unsent
+        if now_s - self._progress_s >= STALLED_S:
+            self._end(BrokerDown("agent.broker-stalled", address=self._endpoint.address, seconds=round(STALLED_S)))
+        elif not self.ended.done():
+            self._watching = self._loop.call_later(WATCH_EVERY_S, self._watch)
+
+    def _why(self, code: ReasonCode) -> BrokerDown | BrokerRefused:
+        """Say why a connection ended, by the server's reason code or the alert before it."""
+        address = self._endpoint.address
+        if code.value == SESSION_TAKEN_OVER:
+            return BrokerRefused("agent.taken-over", address=address, client=self._endpoint.client_id)
+        if self._alert is not None:
+            return self._alert
+        if self._endpoint.ca is not None and not self._accepted.done():
+            return BrokerDown("agent.tls-cut", address=address)
+        return BrokerDown("agent.broker-lost", address=address, reason=str(code))
 
     def _subscribed(self, mid: int, codes: list[int]) -> None:
         future = self._subscriptions.pop(mid, None)
@@ -203,12 +268,14 @@ class Session:
         if self.on_message is not None:
             self.on_message(message)
 
-    def _end(self, error: BrokerDown) -> None:
+    def _end(self, error: BrokerDown | BrokerRefused) -> None:
         self._refuse(error)
+        self._watching.cancel()
         if not self.ended.done():
             self.ended.set_exception(error)
-        lost, self._in_flight = self._in_flight, {}
-        for future in lost.values():
+        lost = [*self._in_flight.values(), *(future for _, future in self._waiting)]
+        self._in_flight, self._waiting = {}, deque()
+        for future in lost:
             if not future.done():
                 future.set_exception(error)
 
@@ -219,38 +286,74 @@ def _retrieved(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
+class _Client(Client):
+    """paho, whose thread may end by a server's nonsense: it says so then."""
+
+    on_broken: Callable[[Exception], None]
+
+    def loop_forever(self, *args: Any, **options: Any) -> Any:
+        """Serve the connection in paho's thread until it ends."""
+        try:
+            return super().loop_forever(*args, **options)
+        except Exception as error:  # noqa: BLE001 - whatever a parser throws at foreign bytes is handed to the session
+            self.on_broken(error)
+            return None
+
+
+async def reachable(endpoint: Endpoint) -> bool:
+    """Say whether a broker's port answers, with TLS where it must be trusted. No MQTT is spoken."""
+    try:
+        await in_daemon("mqtt-look", lambda: _look(endpoint))
+    except (OSError, BrokerRefused, UnicodeError):
+        return False
+    return True
+
+
+def _look(endpoint: Endpoint) -> None:
+    with socket.create_connection((endpoint.host, endpoint.port), CONNECT_TIMEOUT_S) as plain:
+        if endpoint.ca is not None:
+            context = tls.context(*endpoint.files)
+            context.wrap_socket(plain, server_hostname=endpoint.host).close()
+
+
 async def connect(endpoint: Endpoint, will: Message | None = None) -> Session:
     """Open a connection and wait for its CONNACK. Raises BrokerDown or BrokerRefused."""
     client = _client(endpoint, will)
     session = Session(endpoint, client)
+    opened = False
     try:
         await in_daemon("mqtt-connect", lambda: _open(client, endpoint))
-    except ssl.SSLEOFError as error:
-        raise BrokerDown("agent.broker-unreachable", address=endpoint.address, reason=str(error.reason)) from error
-    except ssl.SSLError as error:
-        raise BrokerRefused("agent.tls-refused", address=endpoint.address, reason=_tls_reason(error)) from error
-    except UnicodeError as error:  # a name that no DNS can have
-        raise BrokerRefused("agent.bad-host", address=endpoint.address) from error
-    except OSError as error:
-        raise BrokerDown(
-            "agent.broker-unreachable", address=endpoint.address, reason=error.strerror or str(error)
-        ) from error
-    client.loop_start()
-    try:
+        opened = True
+        client.loop_start()
         await asyncio.wait_for(session._accepted, CONNECT_TIMEOUT_S)  # noqa: SLF001 - the other half of this class
-    except TimeoutError:
+    except BaseException as error:
         await session.close()
-        raise BrokerDown("agent.broker-silent", address=endpoint.address) from None
-    except BaseException:
-        await session.close()
+        if opened and isinstance(error, TimeoutError):
+            raise BrokerDown("agent.broker-silent", address=endpoint.address) from None
+        if (known := _translated(error, endpoint)) is not None:
+            raise known from error
         raise
     return session
 
 
-def _client(endpoint: Endpoint, will: Message | None) -> Client:
+def _translated(error: BaseException, endpoint: Endpoint) -> BrokerDown | BrokerRefused | None:
+    """Name what sockets, resolvers and TLS throw while a connection is made; None where it is not theirs."""
+    address = endpoint.address
+    if isinstance(error, ssl.SSLError):
+        return tls.fault(error, address, endpoint.host)
+    if isinstance(error, UnicodeError):  # a name that no DNS can have
+        return BrokerRefused("agent.bad-host", address=address)
+    if isinstance(error, socket.gaierror):
+        return BrokerDown("agent.name-unresolved", address=address, name=endpoint.host, reason=error.strerror)
+    if isinstance(error, OSError):
+        return BrokerDown("agent.broker-unreachable", address=address, reason=error.strerror or str(error))
+    return None
+
+
+def _client(endpoint: Endpoint, will: Message | None) -> _Client:
     version = MQTTProtocolVersion.MQTTv5 if endpoint.protocol == 5 else MQTTProtocolVersion.MQTTv311
     clean = None if endpoint.protocol == 5 else True
-    client = Client(
+    client = _Client(
         CallbackAPIVersion.VERSION2,
         endpoint.client_id,
         clean_session=clean,
@@ -261,7 +364,7 @@ def _client(endpoint: Endpoint, will: Message | None) -> Client:
     client.max_inflight_messages_set(0xFFFF)
     client.on_socket_open = _bound_half_open
     if endpoint.ca is not None:
-        client.tls_set_context(_tls_context(endpoint))
+        client.tls_set_context(tls.context(endpoint.ca, endpoint.cert, endpoint.key))
     if will is not None:
         client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
     return client
@@ -269,22 +372,26 @@ def _client(endpoint: Endpoint, will: Message | None) -> Client:
 
 def _open(client: Client, endpoint: Endpoint) -> None:
     if endpoint.protocol != 5:
-        client.connect(endpoint.host, endpoint.port, keepalive=KEEP_ALIVE_S)
-        return
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.SessionExpiryInterval = 0
-    client.connect(endpoint.host, endpoint.port, keepalive=KEEP_ALIVE_S, clean_start=True, properties=properties)
+        client.connect(endpoint.host, endpoint.port, keepalive=endpoint.keep_alive_s)
+    else:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = 0
+        client.connect(
+            endpoint.host, endpoint.port, keepalive=endpoint.keep_alive_s, clean_start=True, properties=properties
+        )
+    if endpoint.ca is None:
+        _expect_connack(client, endpoint)
 
 
-def _tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=endpoint.ca)
-        if endpoint.cert is not None:
-            context.load_cert_chain(endpoint.cert, endpoint.key)
-    except (OSError, ssl.SSLError) as error:
-        raise BrokerRefused("agent.tls-files", ca=endpoint.ca, cert=endpoint.cert, reason=str(error)) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+def _expect_connack(client: Client, endpoint: Endpoint) -> None:
+    """Look at the first byte of an answer without taking it: a captive portal speaks something else."""
+    sock: Any = client.socket()
+    if sock is not None and select.select([sock], [], [], CONNECT_TIMEOUT_S)[0]:
+        first = b""
+        with contextlib.suppress(ConnectionError):  # the library will find it closed
+            first = sock.recv(1, socket.MSG_PEEK)
+        if first and first[0] != CONNACK:
+            raise BrokerDown("agent.not-mqtt", address=endpoint.address, reason=repr(first))
 
 
 def _bound_half_open(_client: Client, _userdata: object, sock: Any) -> None:
@@ -292,5 +399,10 @@ def _bound_half_open(_client: Client, _userdata: object, sock: Any) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _tls_reason(error: ssl.SSLError) -> str:
-    return getattr(error, "verify_message", None) or error.reason or str(error)
+def _unsent(client: Client) -> int:
+    """Count the bytes that the peer's TCP has not acknowledged (tcp(7), SIOCOUTQ)."""
+    sock = client.socket()
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]) if sock else 0
+    except (OSError, ValueError):  # closed meanwhile
+        return 0

@@ -5,15 +5,19 @@ What is always true here:
 - It is a Unix socket beside the buffer, mode 0660: whoever may not read the buffer may not ask. No port is opened.
 - A question is one line of JSON, `{"ask": "status"}`; the answer is one line of JSON; then the connection ends.
 - A question that is not understood is answered with an error, never with silence.
+- What changes something is an *order*: only root and the service's own user may give one (SO_PEERCRED, unix(7)).
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from agent.errors import NotRunning
 from agent.health import Document
@@ -22,7 +26,10 @@ from agent.log import Log
 TIMEOUT_S = 5.0
 _log = Log("control")
 LINE_BYTES = 64 * 1024
+_CREDENTIALS = struct.Struct("3i")
+"""struct ucred: process, user, group."""
 Answers = Mapping[str, Callable[[], Document]]
+Orders = Mapping[str, Callable[[], Awaitable[Document]]]
 
 
 def socket_path(buffer_path: Path) -> Path:
@@ -30,14 +37,16 @@ def socket_path(buffer_path: Path) -> Path:
     return buffer_path.with_name(buffer_path.name + ".sock")
 
 
-async def serve(path: Path, answers: Answers) -> None:
-    """Answer questions until cancelled."""
+async def serve(path: Path, answers: Answers, orders: Orders = MappingProxyType({})) -> None:
+    """Answer questions, and carry out orders, until cancelled."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
             try:
                 line = await asyncio.wait_for(reader.readline(), TIMEOUT_S)
-                writer.write(json.dumps(_answer(line, answers), ensure_ascii=False).encode() + b"\n")
+                may_order = _user(writer.get_extra_info("socket")) in (0, os.geteuid())
+                document = await _carry_out(line, orders, may_order) or _answer(line, answers)
+                writer.write(json.dumps(document, ensure_ascii=False).encode() + b"\n")
                 await writer.drain()
             except (TimeoutError, ValueError, ConnectionError):
                 return
@@ -56,6 +65,19 @@ def _answer(line: bytes, answers: Answers) -> Document:
         return answers[question]()
     except (ValueError, KeyError, TypeError, RecursionError):
         return {"error": "unknown question", "known": sorted(answers)}
+
+
+async def _carry_out(line: bytes, orders: Orders, may_order: bool) -> Document | None:
+    """Carry out an order; None where it is none."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+        order = orders[json.loads(line)["ask"]]
+        return await order() if may_order else {"error": "agent.order-refused"}
+    return None
+
+
+def _user(peer: socket.socket) -> int:
+    _, user, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(user)
 
 
 def ask(path: Path, question: str) -> Document:

@@ -21,7 +21,7 @@ class Exit(IntEnum):
     BUSY = 75
     """Another process holds the buffer or the port."""
     PERMISSION = 77
-    """A key file or a directory has the wrong owner or permissions."""
+    """A key file or a directory has the wrong owner or permissions, or the key may not be changed."""
     CONFIG = 78
     """The configuration has faults; systemd does not restart after it."""
 

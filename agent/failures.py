@@ -16,6 +16,9 @@ from buffer.errors import (
     BufferUnreadable,
     ChainBroken,
     CommitFailed,
+    CredentialRefused,
+    EnrolFirst,
+    KeyFixed,
     KeyRefused,
     StoreFull,
 )
@@ -32,6 +35,9 @@ _EXITS: dict[type[BufferFault], Exit] = {
     ChainBroken: Exit.BUFFER,
     CommitFailed: Exit.BUFFER,
     StoreFull: Exit.BUFFER,
+    CredentialRefused: Exit.PERMISSION,
+    EnrolFirst: Exit.PERMISSION,
+    KeyFixed: Exit.PERMISSION,
     KeyRefused: Exit.PERMISSION,
 }
 

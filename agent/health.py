@@ -4,7 +4,8 @@ What is always true here:
 
 - Every figure is written by the one task that knows it and read by anyone; this file decides nothing.
 - Lateness is kept of the last `RING` ticks of a device; its percentiles are computed when asked.
-- A document made for an uplink tells only of devices whose stream that uplink carries.
+- A document made for an uplink tells only of devices whose stream that uplink carries, and of none where that uplink is
+  given some points only.
 """
 
 import math
@@ -13,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from agent.link_quality import LinkQuality
 from drivers.api import Figures, Parked, Tally
 
 RING = 256
@@ -155,10 +157,13 @@ class UplinkHealth:
     pending: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     bytes_sent: int = 0
+    quality: LinkQuality = field(default_factory=LinkQuality)
     error: Trouble | None = None
     """Why there is no connection."""
     refusal: Trouble | None = None
     """What the broker last refused; the next acknowledged block ends it."""
+    restricted: bool = False
+    """Whether it is given some points only: then its state tells nothing of links and devices."""
 
     def commit(self, stream: str) -> None:
         """Note a block to be carried."""
@@ -174,6 +179,11 @@ class UplinkHealth:
         """Note a block that cannot be carried any more."""
         self.lost[reason] = self.lost.get(reason, 0) + 1
         self.pending[stream] -= 1
+
+    def regain(self, stream: str, reason: str, blocks: int) -> None:
+        """Note blocks that can be carried again."""
+        self.lost[reason] -= blocks
+        self.pending[stream] += blocks
 
     def document(self) -> Document:
         """Render as JSON."""
@@ -245,15 +255,23 @@ class Health:
     """What does not keep it from working, and will."""
     buffer: Document = field(default_factory=dict)
     """Room, running time, and how far each stream is proven."""
+    volatile: bool = False
+    """Blocks are sealed in memory, because the buffer cannot be written."""
+    ring: Document = field(default_factory=dict)
+    """What is in memory only."""
+    key_error: Trouble | None = None
+    """Why the platform cannot know the key."""
 
     def document(self, now_ns: int, uplink: str | None = None) -> Document:
         """Render the state as JSON: of the whole station, or of what concerns one uplink's streams."""
         streams = self.uplinks[uplink].streams if uplink else tuple(self.streams)
-        links = {name: link.document(streams) for name, link in self.links.items()}
+        restricted = uplink is not None and self.uplinks[uplink].restricted
+        links = {} if restricted else {name: link.document(streams) for name, link in self.links.items()}
         return {
             "gateway": self.gateway,
             "version": self.version,
             "key": self.key_id,
+            "key_error": trouble_document(self.key_error),
             "config": self.config_digest,
             "uptime_s": round((now_ns - self.started_ns) / 1e9, 3),
             "boot_ns": now_ns,
@@ -264,8 +282,10 @@ class Health:
             "buffer": {
                 "error": trouble_document(self.buffer_error),
                 "alarm": trouble_document(self.buffer_alarm),
+                "volatile": self.volatile,
                 **self._buffer_of(streams),
             },
+            "ring": self.ring,
         }
 
     def _buffer_of(self, streams: Collection[str]) -> Document:

@@ -6,34 +6,52 @@ What is always true here:
 - A block exists for the rest of the house once its commit has returned, never before (B3).
 - What housekeeping planned is done in the next commit, in the blocks of which its events are sealed.
 - SQLite's word that the content is corrupt is not believed the first time: close, open, ask again. Then the file is set
-  aside and salvaged (`agent.opener`), and every stream goes on from the last block that is known.
+  aside and salvaged (`agent.opener`), and every stream goes on from the last block that is known; its next `start`
+  says so, in whichever commit that is.
 - After any failed commit the store is closed; the next call opens it again, which begins a new epoch whose first
   block in every stream says so (B2). What was being sealed is still the caller's.
+- A rotation is one commit of `key-rotated` in every stream of the store, signed with the old key; then the store is
+  opened again, and the new epoch is signed with the new one. Where the commit's end is not known, the heads found at
+  the next opening say which key is in force.
+- A commit whose synchronisation alone failed may be in the file. Whatever is opened again must end as one of our
+  commits would have left it, and is made sure of before it is believed.
+- While the store cannot commit, blocks are sealed onto a branch in memory; it is adopted as a whole, or not at all.
 
 Only `agent.recorder` enters, through the owner's thread.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
 
+from agent import rotating, telling
+from agent.branch import Branch, Doubt, kept_of
+from agent.definitions import Definitions
 from agent.health import Document, StreamHealth, Trouble
-from agent.housekeeping import Housekeeping, Rules
+from agent.housekeeping import Housekeeping
+from agent.kept import VOLATILE, AckKey, Definition, Identity, Kept, Reading, Site
 from agent.log import Log
-from agent.opener import Opened, open_store, warn_of_library, write_highest
-from buffer.block import Block
-from buffer.changes import DAMAGED, LOST, Account, Aged, Change, Damage, Thinned
-from buffer.errors import BufferCorrupt, BufferLocked, BufferUnreadable, CommitFailed, StoreFull
-from buffer.frame import Event, Layout
+from agent.opener import Opened, check_room, open_store, warn_of_library, write_highest
+from buffer.changes import LOST, Change, Damage
+from buffer.errors import (
+    BufferCorrupt,
+    BufferLocked,
+    BufferNewer,
+    BufferUnreadable,
+    ChainBroken,
+    CommitFailed,
+    KeyFixed,
+    StoreFull,
+)
+from buffer.frame import Layout
 from buffer.intervals import Intervals
 from buffer.keys import Signer
-from buffer.layout import decode_catalogue, encode_catalogue, encode_layout, layout_id
 from buffer.salvage import holes
-from buffer.scrub import NO_ROW
 from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
 from buffer.store import Store
+
+__all__ = ["Identity", "Keeper", "Site"]
 
 _log = Log("keeper")
 T = TypeVar("T")
@@ -42,57 +60,6 @@ PROVE_LAST = 1000
 """Blocks of a stream that are proven before polling begins; the scrub proves the rest."""
 _SLICE = 64
 NOTE_HIGHEST_NS = 60 * 10**9
-
-AckKey = tuple[str, str]
-"""An uplink's name and a stream's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who seals, and what the `start` events of its epochs state. Digests are SHA-256."""
-
-    gateway: str
-    signer: Signer
-    software: str
-    hardware: bytes
-    config: bytes
-
-
-class Kept(NamedTuple):
-    """A committed block, its position in its stream, and the digest of the catalogue it needs."""
-
-    stream: str
-    position: int
-    block: Block
-    catalogue: bytes
-
-
-class Reading(NamedTuple):
-    """Blocks read back, in order, and the positions found damaged."""
-
-    blocks: tuple[Kept, ...]
-    damaged: tuple[int, ...]
-    gone: tuple[int, ...] = ()
-    """Positions that were pruned or never written: a signed event says so, and there is nothing to carry."""
-
-
-class Definition(NamedTuple):
-    """A catalogue as it was signed, and its layouts by id."""
-
-    catalogue: bytes
-    layouts: Mapping[bytes, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What a keeper is told: the file, who seals, the keys believed, and what each stream's positions mean."""
-
-    path: Path
-    identity: Identity
-    keys: tuple[bytes, ...]
-    catalogues: Mapping[str, tuple[Layout, ...]]
-    max_block: int
-    rules: Rules = field(default_factory=Rules)
 
 
 class Keeper:
@@ -105,7 +72,14 @@ class Keeper:
         self._store: Store | None = None
         self._sealer: Sealer | None = None
         self._heads: dict[str, Head] | None = None
-        self._doubtful: tuple[Mapping[str, Batch], list[Sealed]] | None = None
+        self._may_be: dict[str, Head] | None = None
+        self._doubtful: Doubt | None = None
+        self._keys = site.keys
+        self._late: tuple[Kept, ...] = ()
+        self._branch: Branch | None = None
+        self._known: dict[str, str] = {}
+        self._broken: Opened | None = None
+        self._definitions = Definitions(site, lambda: self._opened()[0])
         self._housekeeping: Housekeeping | None = None
         self._planned: tuple[Change, ...] = ()
         self._settled: dict[AckKey, Intervals] = {}
@@ -140,48 +114,128 @@ class Keeper:
                 done = store.scrub(stream, first, _SLICE)
                 found += done.damages
                 first = done.last + 1
-        if found:
-            self._plan((*self._planned, *(one for one in found if not _within(one, self._planned))))
+        self._plan(tuple(one for one in found if not telling.is_planned(one, self._planned)), self._planned)
         self._heads = store.heads()
-        self.ledgers = {stream: self._ledger(store, stream) for stream in streams}
+        self.ledgers = {stream: telling.ledger_of(store, stream) for stream in streams}
         settled = {(uplink, stream): store.acknowledged(uplink, stream) for uplink in uplinks for stream in streams}
         for (_, stream), intervals in settled.items():
             intervals.cut(store.last_position(stream))  # what was acknowledged beyond a lost end will be other blocks
         return settled
 
+    def carriers_of(self, stream: str) -> list[str]:
+        """Give the configured uplinks that carry a stream."""
+        return self._site.rules.carriers_of(stream)
+
+    # -- sealing ---------------------------------------------------------------------------------------------------
+
     def seal(self, batches: Mapping[str, Batch], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
         """Seal and commit. Raises CommitFailed; the batches are unharmed and may be given again."""
-        try:
+        assert self._branch is None
+        with self._committing():
             store, sealer = self._opened()
             if (kept := self._came_through(store, batches)) is not None:
                 return kept
-            moment = self._moment()
-            changes = self._due()
-            told = self._with_events(batches, changes, moment)
-            heads = store.heads()
-        except (BufferUnreadable, BufferLocked) as error:  # after a failed commit: the medium is not back yet
+            moment, changes = self._moment(), self._due()
+            told_of = (*changes, *telling.told_again(store, changes))
+            told = telling.with_events(batches, told_of, moment.boot_ns, self._new_event_id)
+            sealed = self._seal_all(sealer, store.heads(), told, moment)
+        return self._with_late(self._commit(Doubt(batches, sealed, changes), acknowledged, store))
+
+    @contextmanager
+    def _committing(self) -> Iterator[None]:
+        """Have whatever keeps the store from being opened or read mean that nothing can be committed now."""
+        try:
+            yield
+        except (BufferUnreadable, BufferLocked, BufferNewer, ChainBroken) as error:
             self._doubts += isinstance(error, BufferCorrupt)
             self.close()
             raise CommitFailed(path=str(self._site.path), reason=str(error)) from error
-        self.clock = {"quality": moment.clock.quality, "max_error_ns": moment.clock.max_error_ns}
-        sealed = [
-            sealer.seal(stream, heads.get(stream), batch, self._site.catalogues.get(stream, ()), moment)
-            for stream, batch in told.items()
-        ]
+
+    def _commit(self, doubt: Doubt, acknowledged: Mapping[AckKey, Intervals], store: Store) -> tuple[Kept, ...]:
         try:
-            positions = store.append(sealed, acknowledged, changes)
+            store.append(doubt.sealed, acknowledged, doubt.changes)
         except CommitFailed as error:
-            self._cramped = isinstance(error, StoreFull)
-            self._doubts += store.corrupt
-            self._doubtful = (batches, sealed)
-            self.close()
+            self._failed(error, store, {**store.heads(), **{one.stream: one.head for one in doubt.sealed}})
+            self._doubtful = doubt
+            self._planned = telling.holes_of(self._planned)
             raise
-        self._planned, self._cramped, self._doubts = (), False, 0
+        if doubt.changes:
+            self._planned = ()
+        self._wrote(acknowledged)
+        return self._committed(doubt.sealed, store)
+
+    def _failed(self, error: CommitFailed, store: Store, may_be: dict[str, Head]) -> None:
+        self._cramped = isinstance(error, StoreFull)
+        self._doubts += store.corrupt
+        self._may_be = may_be
+        self.close()
+
+    def _wrote(self, acknowledged: Mapping[AckKey, Intervals]) -> None:
+        self._cramped, self._doubts = False, 0
         self._settled.update({key: intervals.copy() for key, intervals in acknowledged.items()})
-        return self._committed(sealed, positions, store)
+
+    def _seal_all(
+        self,
+        sealer: Sealer,
+        heads: Mapping[str, Head],
+        batches: Mapping[str, Batch],
+        moment: Moment,
+        *,
+        volatile: bool = False,
+    ) -> tuple[Sealed, ...]:
+        self.clock = moment.clock._asdict()
+        return tuple(
+            self._knowing(sealer, stream).seal(
+                stream, heads.get(stream), batch, self._layouts(stream, heads), moment, volatile=volatile
+            )
+            for stream, batch in batches.items()
+        )
+
+    def _layouts(self, stream: str, heads: Mapping[str, Head]) -> tuple[Layout, ...]:
+        head = heads.get(stream)
+        return self._definitions.of_stream(stream, b"" if head is None else head.catalogue)
+
+    def _knowing(self, sealer: Sealer, stream: str) -> Sealer:
+        """Give the sealer that says in a `start` how the block before it is known."""
+        known, opening = self._known.get(stream), sealer.opening
+        if known is None or opening is None:
+            return sealer
+        opening = opening._replace(predecessor=known)
+        if known == "lost" and self._broken is not None:
+            opening = opening._replace(aside=self._broken.aside or "", highest=self._broken.highest)
+        return replace(sealer, opening=opening)
+
+    def _came_through(self, store: Store, batches: Mapping[str, Batch]) -> tuple[Kept, ...] | None:
+        """Give the blocks of the commit that failed if the store has them after all: its sync may have failed alone."""
+        doubtful, self._doubtful = self._doubtful, None
+        if doubtful is None or not doubtful.sealed:
+            return None
+        heads = store.heads()
+        if any(heads.get(one.stream) != one.head for one in doubtful.sealed):
+            return None
+        kept = self._committed(doubtful.sealed, store)
+        if doubtful.batches is batches:
+            return self._with_late(kept)
+        self._late = (*self._late, *kept)  # a rotation: told with what is sealed next
+        return None
+
+    def _with_late(self, kept: tuple[Kept, ...]) -> tuple[Kept, ...]:
+        late, self._late = self._late, ()
+        return (*late, *kept)
+
+    def _committed(self, sealed: Sequence[Sealed], store: Store) -> tuple[Kept, ...]:
+        self._heads = store.heads()
+        for one in sealed:
+            self._known.pop(one.stream, None)
+        self.ledgers = {**self.ledgers, **{one.stream: telling.ledger_of(store, one.stream) for one in sealed}}
+        return kept_of(sealed)
+
+    # -- housekeeping ----------------------------------------------------------------------------------------------
 
     def tidy(self) -> None:
         """Plan what is due of housekeeping, a slice of it. Raises what the store raises where it cannot be read."""
+        if self._branch is not None:  # nothing can be done before it is adopted
+            return
         store, _ = self._opened()
         boot_ns = self._moment().boot_ns
         if not self._planned:
@@ -197,46 +251,15 @@ class Keeper:
         assert self._housekeeping is not None
         return self._housekeeping
 
-    def _plan(self, changes: tuple[Change, ...]) -> None:
-        for change in changes:
-            if isinstance(change, Damage):
-                account = change.account
-                _log.error(
-                    "blocks-damaged",
-                    stream=account.stream,
-                    first=account.first,
-                    last=account.last,
-                    reason=change.reason,
-                )
-        self._planned = changes
+    def _plan(self, changes: tuple[Change, ...], before: tuple[Change, ...] = ()) -> None:
+        telling.complain(changes)
+        self._planned = (*before, *changes)
 
     def _due(self) -> tuple[Change, ...]:
         """Give what was planned, and what makes room where the last commit had none."""
-        if self._cramped and not self._planned:
-            self._planned = self._house.urgent(self._settled)
+        if self._cramped:
+            self._planned = (*telling.holes_of(self._planned), *self._house.urgent(self._settled))
         return self._planned
-
-    def _with_events(self, batches: Mapping[str, Batch], changes: Iterable[Change], moment: Moment) -> dict[str, Batch]:
-        """Add the events that tell of changes. The caller's batches stay as they are."""
-        told = dict(batches)
-        for change in (*changes, *self._told_again(changes)):
-            if isinstance(change, Thinned | Aged):
-                continue
-            stream, (kind, data) = change.account.stream, change.told()
-            event = Event(kind, moment.boot_ns, self._new_event_id(), data)
-            batch = told.get(stream) or Batch()
-            told[stream] = replace(batch, events=[*batch.events, event])
-        return told
-
-    def _told_again(self, changes: Iterable[Change]) -> list[Damage]:
-        """Tell again of older holes where a block is set aside that may have held the word of them."""
-        store, _ = self._opened()
-        whole = {one.account.stream for one in changes if isinstance(one, Damage) and not one.envelope_good}
-        return [
-            _hole(stream, *span)
-            for stream in sorted(whole)
-            for span in store.absent(stream, 1, store.last_position(stream), DAMAGED, LOST)
-        ]
 
     def _believed(self, act: Callable[[Store], T]) -> T:
         """Do something with the store. That it is corrupt is believed the third time, of a file opened anew."""
@@ -252,28 +275,104 @@ class Keeper:
                 return result
         return act(self._opened()[0])
 
-    def _came_through(self, store: Store, batches: Mapping[str, Batch]) -> tuple[Kept, ...] | None:
-        """Give the blocks of the commit that failed if the store has them after all: its sync may have failed alone."""
-        doubtful, self._doubtful = self._doubtful, None
-        if doubtful is None or doubtful[0] is not batches or not doubtful[1]:
-            return None
-        heads = store.heads()
-        if any(heads.get(one.stream) != one.head for one in doubtful[1]):
-            return None
-        ends = {one.stream: store.last_position(one.stream) for one in doubtful[1]}
-        positions = {
-            one.stream: range(ends[one.stream] - len(one.blocks) + 1, ends[one.stream] + 1) for one in doubtful[1]
-        }
-        return self._committed(doubtful[1], positions, store)
+    # -- without a disk --------------------------------------------------------------------------------------------
 
-    def _committed(self, sealed: Sequence[Sealed], positions: Mapping[str, range], store: Store) -> tuple[Kept, ...]:
-        self._heads = store.heads()
-        self.ledgers = {**self.ledgers, **{one.stream: self._ledger(store, one.stream) for one in sealed}}
-        return tuple(
-            Kept(one.stream, position, block, one.head.catalogue)
-            for one in sealed
-            for position, block in zip(positions[one.stream], one.blocks, strict=True)
-        )
+    @property
+    def rotation_in_doubt(self) -> bool:
+        """Say whether it is not known which key is in force: nothing can be sealed before that, in memory neither."""
+        return self._doubtful is not None and not self._doubtful.batches
+
+    def seal_volatile(self, batches: Mapping[str, Batch]) -> tuple[Kept, ...]:
+        """Seal onto the branch, which the first call begins; give the blocks, which are in memory only.
+
+        The batches whose commit has just failed are on the branch already, as doubtful blocks, which are not given.
+        """
+        assert not self.rotation_in_doubt
+        doubtful, self._doubtful = self._doubtful, None
+        if self._branch is None:
+            self._branch = self._new_branch(doubtful)
+        if doubtful and doubtful.batches is batches:
+            return ()
+        branch = self._branch
+        sealed = self._seal_all(branch.sealer, branch.heads, batches, self._moment(), volatile=True)
+        for stream in filter(branch.begins, batches):
+            self._known.pop(stream, None)
+        return branch.grow(sealed)
+
+    def _new_branch(self, doubtful: Doubt | None) -> Branch:
+        """Go on from the last block sealed, in an epoch of its own: eight random bytes, as an event's id."""
+        sealer, heads = self._sealer_of(self._new_event_id()), dict(self._heads or {})
+        if doubtful is None:
+            return Branch(sealer, heads)
+        self._known.update({one.stream: "volatile" for one in doubtful.sealed})
+        self._planned = ()
+        return Branch(sealer, heads, doubtful.sealed, doubtful.changes)
+
+    def reach(self) -> dict[str, int]:
+        """Open the store if it is not open, and make sure of it; give its last positions. Raises CommitFailed."""
+        with self._committing():
+            return {stream: head.seq for stream, head in self._opened()[0].heads().items()}
+
+    def adopt(self, held: Mapping[str, Sequence[Kept]], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
+        """Write the branch behind what the store has; `held` is what the memory had room for.
+
+        Gives the doubtful blocks, which may be shown now. Raises CommitFailed; the branch is unharmed then.
+        """
+        branch = self._branch
+        assert branch is not None
+        with self._committing():
+            store, _ = self._opened()
+            found = store.heads()
+        try:
+            store.adopt(branch.beyond(found, held), acknowledged, branch.owed(found))
+        except CommitFailed as error:
+            self._failed(error, store, dict(branch.heads))
+            raise
+        self._wrote(acknowledged)
+        return self._adopted(branch, store)
+
+    def _adopted(self, branch: Branch, store: Store) -> tuple[Kept, ...]:
+        heads = self._heads = store.heads()
+        self._branch = None
+        lost = {stream: known for stream, known in self._known.items() if known == "lost"}
+        self._known = {one: "volatile" for one, head in heads.items() if head.epoch == branch.sealer.epoch} | lost
+        self.ledgers = {**self.ledgers, **{stream: telling.ledger_of(store, stream) for stream in heads}}
+        return kept_of(branch.doubtful)
+
+    # -- the key ---------------------------------------------------------------------------------------------------
+
+    @property
+    def signer(self) -> Signer:
+        """The key in force."""
+        custody = self._site.custody
+        return self._site.identity.signer if custody is None else custody.signer
+
+    def rotate(self) -> tuple[Kept, ...]:
+        """Put a new key in force; give the blocks that say so.
+
+        Raises CommitFailed, where it is not known before the next opening; KeyFixed, EnrolFirst or BufferUnreadable,
+        where nothing was changed.
+        """
+        custody = self._site.custody
+        if custody is None:
+            raise KeyFixed(path=str(self._site.path))
+        if self._branch is not None:
+            raise CommitFailed(path=str(self._site.path), reason="blocks are sealed in memory")
+        if self._doubtful is not None:
+            raise CommitFailed(path=str(self._site.path), reason="the last commit is in doubt")
+        store, sealer = self._opened()
+        moment, gateway = self._moment(), self._site.identity.gateway
+        batch = rotating.begin(custody, gateway, moment.boot_ns, self._new_event_id())
+        heads = store.heads()
+        streams = dict.fromkeys((*self._site.catalogues, *heads), batch)
+        sealed = self._seal_all(sealer, heads, streams, moment)
+        kept = self._commit(Doubt({}, sealed, ()), {}, store)
+        rotating.switch(custody, gateway)
+        self._keys = (custody.signer.public_key, *self._keys)
+        self.close()
+        return kept
+
+    # -- reading ---------------------------------------------------------------------------------------------------
 
     def read(self, stream: str, first: int, last: int, max_bytes: int) -> Reading:
         """Read committed blocks, each proven again."""
@@ -281,29 +380,14 @@ class Keeper:
         for position in window.damaged:
             self._house.suspect(stream, position)
         blocks = tuple(Kept(stream, position, block, header.catalogue) for position, block, header in window.blocks)
-        return Reading(blocks, window.damaged, window.gone)
+        gone = tuple(one._replace(reason=VOLATILE) if one.reason == LOST else one for one in window.gone)
+        return Reading(blocks, window.damaged, gone)
 
     def definition(self, digest: bytes) -> Definition:
-        """Give a catalogue that is signed in the store, and its layouts. Raises BufferUnreadable where one is damaged.
+        """Give a catalogue that was signed, and its layouts. Raises BufferUnreadable where one is damaged."""
+        return self._definitions.get(digest)
 
-        Each must have the hash it is named by; what the store lacks or has wrongly is taken from the present settings.
-        """
-        store, _ = self._opened()
-        catalogue = self._true(digest, store.catalogue(digest))
-        return Definition(
-            catalogue,
-            {identity: self._true(identity, store.layout(identity)) for identity in decode_catalogue(catalogue)},
-        )
-
-    def _true(self, digest: bytes, stored: bytes | None) -> bytes:
-        if stored is not None and sha256(stored).digest() == digest:
-            return stored
-        for layouts in self._site.catalogues.values():
-            known = [*map(encode_layout, layouts), encode_catalogue(tuple(map(layout_id, layouts)))]
-            for encoded in known:
-                if sha256(encoded).digest() == digest:
-                    return encoded
-        raise BufferUnreadable(path=str(self._site.path), reason=f"definition {digest.hex()[:16]} is damaged")
+    # -- opening ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the store; the lock is free then."""
@@ -311,66 +395,69 @@ class Keeper:
             self._store.close()
             self._store = None
 
-    def _open_ours(self) -> Opened:
-        """Open the store; after the first time, only the very one that we had: another medium is not written to."""
-        path, heads = self._site.path, self._heads or {}
-        if self._heads is not None and not path.exists():
-            raise BufferUnreadable(path=str(path), reason="the file is gone")
-        opened = open_store(path, self._site.keys, heads, condemned=self._doubts > 1)
-        store = opened.store
-        expected = [heads, {one.stream: one.head for one in self._doubtful[1]} if self._doubtful else {}]
-        if self._heads is not None and store.heads() not in (expected[0], {**expected[0], **expected[1]}):
-            store.close()
-            raise BufferUnreadable(path=str(path), reason="another file stands in its place")
-        return opened
-
     def _opened(self) -> tuple[Store, Sealer]:
         """Give the store as it is open; after a failed commit, open it again in a new epoch."""
         if self._store is None or self._sealer is None:
-            opened = self._open_ours()
-            store = self._store = opened.store
-            identity = self._site.identity
-            opening = Opening(self._new_event_id(), identity.software, identity.hardware, identity.config)
-            if opened.aside is not None:
-                opening = opening._replace(predecessor="lost", aside=opened.aside, highest=opened.highest)
-            self.epoch = store.epoch
-            self._sealer = Sealer(identity.gateway, identity.signer, store.epoch, self._site.max_block, opening)
+            store = self._open_ours()
             self._housekeeping = Housekeeping(self._site.rules, store, self._moment().boot_ns)
-            self._planned = ()
-            self._doubts = 0 if opened.aside else self._doubts
-            if opened.aside:
-                self._plan(tuple(_hole(stream, *run) for stream in store.streams() for run in holes(store, stream)))
+            self._sealer = self._sealer_of(store.epoch)
+            self._store, self.epoch = store, store.epoch
         return self._store, self._sealer
 
-    def _ledger(self, store: Store, stream: str) -> StreamHealth:
-        counts, head = store.counts(stream), store.heads().get(stream)
-        ledger = StreamHealth(
-            counts.sealed,
-            held=counts.held,
-            evicted=counts.evicted,
-            damaged=counts.damaged,
-            lost=counts.lost,
-            pruned=counts.pruned,
-            reasons=dict(counts.reasons),
-        )
-        return ledger if head is None else _at(ledger, head)
+    def _open_ours(self) -> Store:
+        """Open the store; after the first time, only the very one that we had: another medium is not written to."""
+        path, heads = self._site.path, self._heads
+        if heads is not None and not path.exists():
+            raise BufferUnreadable(path=str(path), reason="the file is gone")
+        if heads is not None:
+            check_room(path)
+        opened = open_store(path, self._keys, heads or {}, condemned=self._doubts > 1)
+        try:
+            if opened.aside is not None:
+                self._note_break(opened)
+            if heads is not None:
+                self._recognise(opened.store, heads, salvaged=bool(opened.aside))
+            if rotating.settle(self._site.custody, self._site.identity.gateway, opened.store):
+                self._keys = (self.signer.public_key, *self._keys)
+        except BaseException:
+            opened.store.close()
+            raise
+        return opened.store
+
+    def _note_break(self, opened: Opened) -> None:
+        """Note what every stream's next `start` must say; and, of a salvaged file, the holes that nothing explains."""
+        store = opened.store
+        self._broken = opened
+        self._known.update(dict.fromkeys((*self._site.catalogues, *store.streams()), "lost"))
+        if opened.aside:
+            self._doubts = 0
+            self._plan(tuple(telling.hole(stream, *run) for stream in store.streams() for run in holes(store, stream)))
+            if self._branch is not None:
+                self._branch.changes = ()
+
+    def _recognise(self, store: Store, heads: dict[str, Head], *, salvaged: bool) -> None:
+        """Make sure of a file that is ours for certain. Of a salvaged one each stream may end anywhere in between."""
+        found, may_be = store.heads(), self._may_be or heads
+        if found not in (heads, may_be) and not (salvaged and _between(heads, found, may_be)):
+            raise BufferUnreadable(path=str(self._site.path), reason="another file stands in its place")
+        store.make_sure()
+        if found == heads:  # what failed is not there, and may be sealed again
+            self._doubtful = None
+        elif not salvaged:  # it is there, and all that was planned with it is done
+            self._planned = ()
+        self._heads, self._may_be = found, None
+
+    def _sealer_of(self, epoch: bytes) -> Sealer:
+        identity, custody = self._site.identity, self._site.custody
+        keys = () if custody is None else custody.statements
+        opening = Opening(self._new_event_id(), identity.software, identity.hardware, identity.config, keys=keys)
+        return Sealer(identity.gateway, self.signer, epoch, self._site.max_block, opening)
 
 
-def _hole(stream: str, first: int, last: int) -> Damage:
-    return Damage(Account(stream, first, last, last - first + 1, None), NO_ROW)
+def _between(low: Mapping[str, Head], found: Mapping[str, Head], high: Mapping[str, Head]) -> bool:
+    """Say whether each stream ends at one of our blocks: its signature says that it is ours."""
 
+    def seq(heads: Mapping[str, Head], stream: str) -> int:
+        return heads[stream].seq if stream in heads else 0
 
-def _within(damage: Damage, planned: Iterable[Change]) -> bool:
-    """Say whether what was found is planned for already."""
-    return any(
-        one.account.stream == damage.account.stream and one.account.first <= damage.account.first <= one.account.last
-        for one in planned
-        if isinstance(one, Damage)
-    )
-
-
-def _at(ledger: StreamHealth, head: Head) -> StreamHealth:
-    readings, missed, dropped = head.totals
-    return replace(
-        ledger, seq=head.seq, digest=head.digest.hex(), readings=readings, ticks_missed=missed, dropped=dropped
-    )
+    return all(seq(low, stream) <= seq(found, stream) <= seq(high, stream) for stream in {*found, *high})

@@ -14,18 +14,24 @@ The keeper enters, in the owner's thread.
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from agent.log import Log
-from buffer.errors import BufferCorrupt, BufferForeign, ChainBroken
+from buffer.errors import BufferCorrupt, BufferForeign, ChainBroken, StoreFull
 from buffer.salvage import finish, is_ours, recover
 from buffer.seal import Head
 from buffer.store import SAFE_SQLITE, Store, sqlite_version
 
 _log = Log("opener")
+
+ROOM_BYTES = 256 << 10
+"""So much must be free before the file is opened again after a failed commit: less is not enough for one. And where
+blocks on the disk are smaller than pages of memory, SQLite's index, mapped with holes, would kill the process (SIGBUS).
+"""
 
 
 class Opened(NamedTuple):
@@ -55,6 +61,21 @@ def open_store(path: Path, keys: tuple[bytes, ...], heads: Mapping[str, Head], *
     aside = recover(path, keys, heads)
     _log.error("buffer-set-aside", kept=aside)
     return _told(_proven(path, keys), aside, highest)
+
+
+def check_room(path: Path) -> None:
+    """Raise StoreFull where a file that we had open before is not to be opened again: the disk has no room for it."""
+    if _free_bytes(path.parent) < ROOM_BYTES:
+        raise StoreFull(path=str(path), reason="no space left on the disk")
+
+
+def _free_bytes(folder: Path) -> int:
+    """Give the space that this process may take on the file system of a folder, all of it where that is not known."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return sys.maxsize
+    return (found.f_bavail if os.geteuid() else found.f_bfree) * found.f_frsize
 
 
 def warn_of_library() -> None:

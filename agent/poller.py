@@ -32,6 +32,7 @@ from drivers.errors import BadAnswer, DriverError, LinkDown, Misfit, NoAnswer
 NS_PER_S = 10**9
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+LONGEST_REST_S = 5.0
 
 _log = Log("poller")
 
@@ -143,10 +144,10 @@ class Poller:
             self._count_missed(group, schedule.done(tick, clock.boot_ns()))
 
     async def _sleep(self, wait_ns: int) -> None:
-        """Rest until a tick is due; `stop` ends it."""
+        """Rest until a tick is due, but not for long: timers stand still in suspend; `stop` ends it."""
         loop = asyncio.get_running_loop()
         rest = self._rest = loop.create_future()
-        timer = loop.call_later(wait_ns / NS_PER_S, _wake, rest)
+        timer = loop.call_later(min(wait_ns / NS_PER_S, LONGEST_REST_S), _wake, rest)
         try:
             await rest
         finally:

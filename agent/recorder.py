@@ -4,8 +4,11 @@ What is always true here:
 
 - Adding a frame is one dictionary look-up and one append; sealing happens in the owner's thread while polling goes on.
 - Uplinks learn of a block after its commit and never before (B3).
-- What could not be committed is kept in order and tried again; while too much waits, pollers wait too, and the ticks
-  they miss are counted. Nothing that was added is dropped.
+- What could not be committed is kept in order and tried again. Where that goes on for some seconds, it is sealed in
+  memory instead (`agent.volatile`), and uplinks learn of it as of any block; the store is tried again, later each
+  time, and adopts what there was room for. What there was not is named by an event `lost`.
+- While too much waits, pollers wait too, and the ticks they miss are counted.
+- What was acknowledged of blocks in memory is written in the commit that adopts them, and never before.
 - An event of priority, and the first frame after the start, seal at once. A stream seals at least every five minutes,
   empty if need be. Repeats of one event and subject merge to one a minute.
 """
@@ -17,9 +20,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.health import Health
-from agent.keeper import AckKey, Definition, Keeper, Kept, Reading
+from agent.keeper import Keeper
+from agent.kept import AckKey, Definition, Kept, Reading
 from agent.log import Log
 from agent.owner import Owner
+from agent.volatile import Lost, Outage, Ring
+from buffer.changes import Account, Loss
 from buffer.errors import BufferFault, CommitFailed
 from buffer.frame import Change, Event, EventData, Frame
 from buffer.intervals import Intervals
@@ -36,8 +42,9 @@ MERGE_NS = 60 * NS_PER_S
 RECENT_BYTES = 2_000_000
 TURN_NS = 5 * NS_PER_S
 """However long the interval, the loop turns this often, so that the watchdog sees it live."""
-FIRST_RETRY_S = 0.5
-LONGEST_RETRY_S = 10.0
+
+TOLD = "#told"
+"""Behind an uplink's name: under it is kept which of its blocks the logbook was told of. No uplink is called so."""
 
 Listener = Callable[[Sequence[Kept]], None]
 
@@ -71,7 +78,7 @@ class Recorder:
     ) -> None:
         self._keeper = keeper
         self._owner = owner
-        self._clock = clock
+        self.clock = clock
         self._health = health
         self._streams = tuple(streams)
         self._seal_every_ns = seal_every_ns
@@ -90,6 +97,8 @@ class Recorder:
         self._merged: dict[tuple[str, str], _Merged] = {}
         self._recent: OrderedDict[tuple[str, int], Kept] = OrderedDict()
         self._recent_bytes = 0
+        self._ring = Ring()
+        self._outage = Outage()
         self._sealed_ns = dict.fromkeys(self._streams, clock.boot_ns())
         self.listeners: list[Listener] = []
         self.turns = 0
@@ -119,7 +128,7 @@ class Recorder:
         self, kind: str, *, streams: Iterable[str] | None = None, urgent: bool = False, **data: EventData
     ) -> None:
         """Enter an event in the streams it concerns: by default in all. Its data begin with its subject."""
-        now_ns = self._clock.boot_ns()
+        now_ns = self.clock.boot_ns()
         key = (kind, str(next(iter(data.values()), "")))
         where = tuple(self._streams if streams is None else streams)
         merged = self._merged.get(key)
@@ -139,7 +148,7 @@ class Recorder:
 
     def _tell_merged(self, age_ns: int) -> None:
         """Enter what was merged for so long, in the order of last occurrence: the last word in the logbook is true."""
-        now_ns = self._clock.boot_ns()
+        now_ns = self.clock.boot_ns()
         ended = [(key, merged) for key, merged in self._merged.items() if now_ns - merged.first_ns >= age_ns]
         for (kind, subject), merged in sorted(ended, key=lambda item: item[1].last_ns):
             del self._merged[kind, subject]
@@ -164,12 +173,17 @@ class Recorder:
     # -- the way out -----------------------------------------------------------------------------------------------
 
     def recent(self, stream: str, position: int) -> Kept | None:
-        """Give a block committed lately, if it is still in memory."""
-        return self._recent.get((stream, position))
+        """Give a block committed lately, or sealed in memory, if it is still there."""
+        return self._recent.get((stream, position)) or self._ring.get(stream, position)
 
     async def read(self, stream: str, first: int, last: int, max_bytes: int) -> Reading:
-        """Read committed blocks; at least one is found, whole or damaged, however small `max_bytes`."""
-        return await self._owner.call(lambda: self._keeper.read(stream, first, last, max_bytes))
+        """Read blocks, committed ones first; at least one is found, whole or not, however small `max_bytes`.
+
+        Nothing is found of a commit of which it is not known yet whether it failed.
+        """
+        if first > (head := self.head(stream)):
+            return self._ring.read(stream, first, last, max_bytes)
+        return await self._owner.call(lambda: self._keeper.read(stream, first, min(last, head), max_bytes))
 
     async def definition(self, digest: bytes) -> Definition:
         """Give a catalogue's bytes and the bytes of each layout it lists, by id."""
@@ -195,31 +209,46 @@ class Recorder:
 
     def settle(self, uplink: str, stream: str, position: int) -> None:
         """Note that every publish made from a block has succeeded; it is written with the next commit."""
-        self._settled[uplink, stream].add(position)
+        self.settle_range(uplink, stream, position, position)
+
+    def settle_range(self, uplink: str, stream: str, first: int, last: int) -> None:
+        """Note positions that are no longer an uplink's concern, both ends included."""
+        self._settled[uplink, stream].add_range(first, last)
         self._unwritten.add((uplink, stream))
+
+    async def rotate_key(self) -> None:
+        """Put a new device key in force. Raises what the keeper raises."""
+        self._committed(await self._owner.call(self._keeper.rotate))
+
+    def told(self, uplink: str, stream: str, position: int) -> bool:
+        """Say whether the logbook was told of an uplink's trouble with a block; it counts as told from now on."""
+        key = (uplink + TOLD, stream)
+        known = position in self._settled[key]
+        self._settled[key].add(position)
+        self._unwritten.add(key)
+        return known
 
     # -- sealing ---------------------------------------------------------------------------------------------------
 
     async def open(self, uplinks: Iterable[str]) -> None:
         """Open the buffer and learn what each uplink has acknowledged. Raises what the store raises."""
-        self._settled = await self._owner.call(lambda: self._keeper.open(uplinks))
+        names = [name for uplink in uplinks for name in (uplink, uplink + TOLD)]
+        self._settled = await self._owner.call(lambda: self._keeper.open(names))
         self._gathering = {stream: Batch() for stream in self._streams}
         self._note_ledger()
 
     async def run(self) -> None:
         """Seal at every interval until `stop`, then once more."""
-        retry_s = FIRST_RETRY_S
         while not self._stop.is_set():
             if await self._seal():
-                retry_s = FIRST_RETRY_S
                 await self._tidy()
                 await self._until_next_seal()
             else:
-                await self._until(self._stop, retry_s)
-                retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+                await self._until(self._stop, (self._outage.next_ns - self.clock.boot_ns()) / NS_PER_S)
         self._tell_merged(0)
-        if not await self._seal():
-            _log.error("readings-lost", unsealed=self._unsealed, because="the buffer cannot be written")
+        if not await self._seal() or self._health.volatile:
+            because = "the buffer cannot be written"
+            _log.error("readings-lost", unsealed=self._unsealed, in_memory=len(self._ring), because=because)
 
     def stop(self) -> None:
         """Ask `run` to seal what there is and return."""
@@ -228,14 +257,16 @@ class Recorder:
 
     async def close(self) -> None:
         """Write the last acknowledgements and close the store. `run` must have returned."""
-        if self._unwritten:
+        if self._unwritten and not self._health.volatile:
             await self._commit({})
         await self._owner.call(self._keeper.close)
         self._owner.end()
 
     async def _until_next_seal(self) -> None:
-        until_ns = (self._clock.boot_ns() // self._seal_every_ns + 1) * self._seal_every_ns
-        while (wait_ns := until_ns - self._clock.boot_ns()) > 0 and not self._urgent.is_set():
+        until_ns = (self.clock.boot_ns() // self._seal_every_ns + 1) * self._seal_every_ns
+        if self._health.volatile:
+            until_ns = min(until_ns, self._outage.next_ns)
+        while (wait_ns := until_ns - self.clock.boot_ns()) > 0 and not self._urgent.is_set():
             self.turns += 1
             await self._until(self._urgent, min(wait_ns, TURN_NS) / NS_PER_S)
             if wait_ns > TURN_NS:
@@ -256,24 +287,35 @@ class Recorder:
                 await event.wait()
 
     async def _seal(self) -> bool:
-        """Seal and commit all that waits, oldest first. Gives False where the store could not commit."""
+        """Seal all that waits, oldest first, and commit it, or keep it in memory. Gives False where it must wait."""
         self.turns += 1
         if not self._stop.is_set():
             self._urgent.clear()
         self._tell_merged(MERGE_NS)
         self._rotate()
+        if self._health.volatile and not await self._heal():
+            await self._seal_in_memory()
         while self._waiting:
-            batches, readings = self._waiting[0]
-            if not await self._commit(batches):
+            if await self._commit(self._waiting[0][0]):
+                self._done_with_first()
+            elif self._may_go_on():
+                await self._become_volatile()
+            else:
                 return False
-            self._waiting.popleft()
-            self._unsealed -= readings
-            if self._unsealed < ROOM_READINGS:
-                self._roomy.set()
         return True
 
+    def _may_go_on(self) -> bool:
+        """Say whether it is time to seal in memory: not before it is known which key is in force."""
+        long = self._outage.lasts(self.clock.boot_ns()) or not self._roomy.is_set()
+        return long and not self._keeper.rotation_in_doubt
+
+    def _done_with_first(self) -> None:
+        self._unsealed -= self._waiting.popleft()[1]
+        if self._unsealed < ROOM_READINGS:
+            self._roomy.set()
+
     def _rotate(self) -> None:
-        now_ns = self._clock.boot_ns()
+        now_ns = self.clock.boot_ns()
         for stream in self._streams:
             if now_ns - self._sealed_ns[stream] >= EMPTY_SEAL_NS:
                 self._batch(stream)
@@ -288,30 +330,100 @@ class Recorder:
         try:
             kept = await self._owner.call(lambda: self._keeper.seal(batches, written))
         except CommitFailed as error:
-            self._unwritten.update(written)
-            self._commit_failed(error)
+            self._commit_failed(error, written)
             return False
         self._committed(kept)
         return True
 
-    def _commit_failed(self, error: CommitFailed) -> None:
+    def _commit_failed(self, error: CommitFailed, written: Iterable[AckKey]) -> None:
         if self._health.buffer_error is None:
             _log.error("commit-failed", error=error)
+        self._unwritten.update(written)
         self._health.buffer_error = (error.code, error.fields)
+        self._outage.failed(self.clock.boot_ns())
 
     def _committed(self, kept: Sequence[Kept]) -> None:
         if self._health.buffer_error is not None:
             _log.info("commit-works-again")
             self._health.buffer_error = None
+            self._outage.over()
         for one in kept:
             self._recent[one.stream, one.position] = one
             self._recent_bytes += one.block.size
         while self._recent_bytes > RECENT_BYTES:
             self._recent_bytes -= self._recent.popitem(last=False)[1].block.size
         self._note_ledger()
+        self._announce(kept)
+
+    def _announce(self, kept: Sequence[Kept]) -> None:
         for listener in self.listeners:
             listener(kept)
+
+    # -- without a disk --------------------------------------------------------------------------------------------
+
+    async def _become_volatile(self) -> None:
+        assert self._health.buffer_error is not None
+        code, fields = self._health.buffer_error
+        _log.error("sealing-in-memory", code=code, **fields)
+        self._health.volatile = True
+        self.event("buffer-failed", code=code, reason=str(fields.get("reason", "")), urgent=True)
+        self._rotate()
+        await self._seal_in_memory()
+
+    async def _seal_in_memory(self) -> None:
+        """Seal all that waits, oldest first, into the ring."""
+        while self._waiting:
+            await self._hold(self._waiting[0][0])
+            self._done_with_first()
+
+    async def _hold(self, batches: dict[str, Batch]) -> None:
+        kept = await self._owner.call(lambda: self._keeper.seal_volatile(batches))
+        self._ring.add(kept, self._delivered)
+        self._note_ledger()
+        self._announce(kept)
+
+    def _delivered(self, stream: str, position: int) -> bool:
+        carriers = self._keeper.carriers_of(stream)
+        return bool(carriers) and all(position in self._settled[uplink, stream] for uplink in carriers)
+
+    async def _heal(self) -> bool:
+        """Try, when it is time, to have the store adopt what is in memory."""
+        if not self._stop.is_set() and self.clock.boot_ns() < self._outage.next_ns:
+            return False
+        written = {key: self._settled[key].copy() for key in self._unwritten}
+        try:
+            lost = self._ring.take_lost(await self._owner.call(self._keeper.reach))
+            if lost:
+                await self._hold({stream: self._naming(stream, run) for stream, run in lost.items()})
+            kept = await self._adopt(written)
+        except CommitFailed as error:
+            self._commit_failed(error, ())
+            return False
+        self._unwritten.difference_update(key for key in written if self._settled[key] == written[key])
+        self._healed(kept)
+        return True
+
+    async def _adopt(self, written: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
+        held = self._ring.held()
+        try:
+            return await self._owner.call(lambda: self._keeper.adopt(held, written))
+        except CommitFailed:
+            self._ring.tried()
+            raise
+
+    def _naming(self, stream: str, lost: Lost) -> Batch:
+        """Give the event that names blocks for which there was no room; the store counts them where it adopts."""
+        kind, data = Loss(Account(stream, *lost)).told()
+        return Batch(events=[Event(kind, self.clock.boot_ns(), self._new_event_id(), data)])
+
+    def _healed(self, kept: Sequence[Kept]) -> None:
+        self._health.volatile = False
+        self.event("buffer-back", adopted=len(self._ring) + len(kept), urgent=True)
+        self._ring.clear()
+        self._committed(kept)
 
     def _note_ledger(self) -> None:
         self._health.streams = self._keeper.ledgers
         self._health.clock = self._keeper.clock
+        gone = {stream: positions.count() for stream, positions in self._ring.gone.items()}
+        self._health.ring = {"blocks": len(self._ring), "bytes": self._ring.size, "lost": gone}

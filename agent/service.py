@@ -27,8 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     options = parser.parse_args(arguments)
     log.configure(verbose=options.verbose)
+    supervise.forbid_core_dumps()
     try:
-        settings = read(options.config, clock := SystemClock(), credentials(os.environ))
+        given = credentials(os.environ)
+        settings = read(options.config, clock := SystemClock(), given)
     except ConfigFaults as found:
         sys.stderr.write(faults.text(found, Words(faults.language_of(options.config, os.environ))) + "\n")
         return Exit.CONFIG
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         _log.warning(warning.code, **{**warning.fields, "file": warning.file, "line": warning.line})
     code, words = Exit.OK, Words(settings.loaded.config.gateway.language)
     try:
-        app = App(settings, clock)
+        app = App(settings, clock, given)
         del settings  # the places of every key are not needed any more, and are megabytes
         asyncio.run(_run(app))
     except* failures.Mendable as ended:

@@ -4,7 +4,7 @@ What is always true here:
 
 - Whatever is wrong, in the file or in what a driver makes of it, comes out as `ConfigFaults` with a place. Drivers
   are constructed, so what only they can judge is judged; they open nothing.
-- Only the drivers that the file names are imported.
+- Only the drivers and formats that the file names are imported. Formats are made, and tried on every layout.
 - A warning is what can be carried out and is likely not meant; it stands at a place as a fault does and stops nothing.
 
 The commands and the composition root enter.
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent import formats
+from config import checks
 from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
 from config.load import Loaded, load
 from config.model import Link, Serial
@@ -51,13 +53,25 @@ def read(path: Path, clock: Clock, credentials: Path | None = None) -> Settings:
             for each in (error, *error.others):
                 where = ("links", name, *each.path)
                 faults.append(fault_at(loaded.spot(where), each.code, where, **each.fields))
+    faults += _format_faults(loaded, drivers) if len(drivers) == len(loaded.config.links) else ()
     if faults:
         raise ConfigFaults(faults, path)
     return Settings(loaded, drivers, tuple(_warnings(loaded, drivers)))
 
 
+def _format_faults(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:
+    """Find what each uplink's format cannot do with what the drivers give."""
+    given = [(group.stream, group.layout) for driver in drivers.values() for group in driver.groups]
+    for name, uplink in loaded.config.uplinks.items():
+        station = formats.station(loaded.config, uplink, None)
+        carried = [(stream, layout) for stream, layout in given if stream in (uplink.streams or (stream,))]
+        for error in formats.judge(station, uplink, carried):
+            where: KeyPath = ("uplinks", name, *error.path)
+            yield fault_at(loaded.spot(where), error.code, where, **error.fields)
+
+
 def _warnings(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:
-    """Find what will work and is likely not meant, in the order of the links."""
+    """Find what will work and is likely not meant, links before uplinks."""
     for name, link in loaded.config.links.items():
         serial = getattr(link, "serial", None)
         if isinstance(serial, Serial) and _UNSTABLE.match(serial.port):
@@ -68,6 +82,7 @@ def _warnings(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fa
         if load is not None and load > 1:
             where = ("links", name)
             yield fault_at(loaded.spot(where), "config.bus-overloaded", where, link=name, percent=math.ceil(load * 100))
+    yield from checks.stream_warnings(loaded.config.uplinks, loaded.config.links, loaded.places)
 
 
 def stable_name(port: str, directory: Path) -> str:

@@ -54,8 +54,8 @@ _WORTH_A_CUT = 128
 class ClockQuality(NamedTuple):
     """What was known of the wall clock.
 
-    `quality` is `synchronised`, `holdover`, `unsynchronised` or `unknown`; `max_error_ns` a bound, or None where none
-    is known.
+    `quality` is `synchronised`, `holdover` (it was, earlier in this boot), `unsynchronised` or `unknown`;
+    `max_error_ns` is a bound, or None where none is known.
     """
 
     quality: str

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 SIGN1_TAG = 18
 ALG, KID, TYP = 1, 4, 16
 EDDSA = -8
+KEY_BYTES = 32
 
 
 class SignatureRefused(Exception):

@@ -11,6 +11,9 @@
 | `BufferCorrupt` | SQLite cannot make sense of the file: ask again; if it stands, set aside and salvage |
 | `BufferForeign` | another program's database: refuse, do not touch it |
 | `KeyRefused` | a person mends the key's owner or permissions: refuse to start |
+| `CredentialRefused` | a person mends the credential: refuse to start |
+| `KeyFixed` | the key is changed where it comes from, not here |
+| `EnrolFirst` | a person tells the platform the present key; then it may be rotated again |
 | `BlockInvalid` | the block is set aside and named; every other one goes on |
 
 Every error has a `code` (a key into config/locale, domain `buffer`) and `fields` for its words. No words stand here.
@@ -86,6 +89,24 @@ class KeyRefused(BufferFault):
     """The key file has an owner or permissions that let others read it. Fields: path, mode, owner."""
 
     code = "buffer.key-refused"
+
+
+class CredentialRefused(BufferFault):
+    """The key that systemd gives cannot be used. Fields: path, reason (its permissions, or what it is)."""
+
+    code = "buffer.credential-refused"
+
+
+class KeyFixed(BufferFault):
+    """The key cannot be rotated here: it is a systemd credential. Fields: path."""
+
+    code = "buffer.key-fixed"
+
+
+class EnrolFirst(BufferFault):
+    """So many rotations were made since the platform was told a key. Fields: most."""
+
+    code = "buffer.enrol-first"
 
 
 class BlockInvalid(BufferFault):

@@ -91,6 +91,10 @@ class Intervals:
         at = bisect_left(self._lasts, last)
         return at < len(self._firsts) and self._firsts[at] <= first
 
+    def upto(self, last: int) -> "Intervals":
+        """Give a set of its own without the numbers beyond `last`."""
+        return Intervals((first, min(end, last)) for first, end in self if first <= last)
+
     def count(self) -> int:
         """Count the numbers."""
         return sum(last - first + 1 for first, last in self)

@@ -1,22 +1,23 @@
-"""The device key: made on first start, kept in one file that nobody else can read.
+"""The device key: made on first start, kept in one file that nobody else can read, or given by systemd.
 
 What is always true here:
 
 - Ed25519, in a PEM file (PKCS #8) of mode 0600 owned by whoever runs the agent; the public key stands beside it as
   `NAME.pub`. A key file that others may read or that belongs to another is refused, untouched: a person must decide.
+- A systemd credential is read and never changed; systemd keeps others from it (systemd.exec(5), LoadCredential).
 - A file is written as temporary, fsync, rename, fsync of the directory: never half a key.
 - A damaged key is set aside as `NAME.old-N`, never deleted, and replaced; the caller is told, because the platform must
   enrol the new one. The public key of a key that is gone is kept as `NAME.old-N.pub`: what it signed stays provable.
 - Key material is in no repr, no error and no log.
 
-The agent enters, once at start.
+`buffer.custody` enters, which adds rotation; what needs only a public key enters too.
 """
 
 import os
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NoReturn, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -30,12 +31,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from buffer.cose import thumbprint
-from buffer.errors import BufferUnreadable, KeyRefused
+from buffer.errors import BufferUnreadable, CredentialRefused, KeyRefused
 
 Fate = Literal["created", "loaded", "replaced"]
 """What became of the key at start."""
 
 _OTHERS = 0o077
+_WORLD = 0o007
+"""systemd hands a credential over by owner or by an access list, which shows as the group's permissions."""
 
 
 class Signer(Protocol):
@@ -75,9 +78,21 @@ class DeviceKey:
         """Give the signature."""
         return self._private.sign(data)
 
+    def certificate_request(self, common_name: str) -> bytes:
+        """Give a PKCS #10 request (RFC 2986, RFC 8410) as PEM: who has this key asks to be certified by this name."""
+        from cryptography import x509  # noqa: PLC0415 - the service never needs it
+
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+        builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+        return builder.sign(self._private, None).public_bytes(Encoding.PEM)
+
     def __repr__(self) -> str:
         """Show which key it is, and nothing of it."""
         return f"DeviceKey({self.kid.hex()[:16]})"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: what is written elsewhere is not kept here."""
+        raise TypeError("a device key is not copied")
 
 
 def load_or_create(path: Path) -> tuple[DeviceKey, Fate]:
@@ -93,13 +108,31 @@ def load_or_create(path: Path) -> tuple[DeviceKey, Fate]:
 
 def _load_or_create(path: Path) -> tuple[DeviceKey, Fate]:
     if not path.exists():
-        return _create(path), "created"
-    _check_mode(path)
-    key = _parse(path.read_bytes())
+        return with_public(new_key(path), path), "created"
+    key = load(path)
     if key is not None:
-        return _with_public(key, path), "loaded"
-    path.rename(_aside(path))
-    return _create(path), "replaced"
+        return with_public(key, path), "loaded"
+    set_aside(path)
+    return with_public(new_key(path), path), "replaced"
+
+
+def load(path: Path) -> DeviceKey | None:
+    """Load a key; None where there is none, or a damaged one. Raises KeyRefused, OSError."""
+    if not path.exists():
+        return None
+    _check_mode(path)
+    return _parse(path.read_bytes())
+
+
+def load_credential(path: Path) -> DeviceKey:
+    """Load a key that systemd gives. Raises CredentialRefused where others may read it, or it is none."""
+    found = path.stat()
+    if found.st_mode & _WORLD or found.st_uid not in (0, os.geteuid()):
+        raise CredentialRefused(path=str(path), reason=f"{found.st_mode & 0o7777:04o}")
+    key = _parse(path.read_bytes())
+    if key is None:
+        raise CredentialRefused(path=str(path), reason="not an Ed25519 key")
+    return key
 
 
 def load_public(path: Path) -> bytes:
@@ -116,7 +149,7 @@ def load_public(path: Path) -> bytes:
 def known_public(path: Path) -> tuple[bytes, ...]:
     """Read every public key this device has had: the present one first, then those set aside."""
     earlier = sorted(path.parent.glob(f"{path.name}.old-*.pub"))
-    found = [public for public in (_public_path(path), *earlier) if public.exists()]
+    found = [public for public in (public_path(path), *earlier) if public.exists()]
     return tuple(key for key in map(_readable, found) if key is not None)
 
 
@@ -147,34 +180,37 @@ def _parse(pem: bytes) -> DeviceKey | None:
     return None
 
 
-def _create(path: Path) -> DeviceKey:
+def new_key(path: Path) -> DeviceKey:
+    """Make a key and write it, durable. Raises OSError."""
     private = Ed25519PrivateKey.generate()
-    _write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    return _with_public(DeviceKey(private), path)
+    replace_file(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    return DeviceKey(private)
 
 
-def _with_public(key: DeviceKey, path: Path) -> DeviceKey:
-    public = _public_path(path)
+def with_public(key: DeviceKey, path: Path) -> DeviceKey:
+    """Have the public half of a key beside it; that of another key is set aside. Raises OSError."""
+    public = public_path(path)
     pem = public_pem(key.public_key)
     if public.exists() and public.read_bytes() != pem:
-        public.rename(_public_path(_aside(path)))
+        public.rename(public_path(_aside(path)))
     if not public.exists():
-        _write(public, pem, 0o644)
+        replace_file(public, pem, 0o644)
     return key
 
 
-def _aside(path: Path) -> Path:
-    """Give the first free name to set a key or its public half aside under."""
-    names = (path.with_name(f"{path.name}.old-{number}") for number in count(1))
-    return next(name for name in names if not name.exists() and not _public_path(name).exists())
+def set_aside(path: Path) -> None:
+    """Keep a key that is not used any more under another name. Raises OSError."""
+    path.rename(_aside(path))
 
 
-def _public_path(path: Path) -> Path:
+def public_path(path: Path) -> Path:
+    """Give where the public half of a key stands."""
     return path.with_name(f"{path.name}.pub")
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
-    temporary = path.with_name(f"{path.name}.new")
+def replace_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a file whole or not at all, durable: temporary, fsync, rename, fsync of the directory. Raises OSError."""
+    temporary = _temporary(path)
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
@@ -183,8 +219,36 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    temporary.rename(path)
+    take_place(temporary, path)
+
+
+def take_place(successor: Path, path: Path) -> None:
+    """Let one file take the name of another, durable. Raises OSError."""
+    successor.rename(path)
     _sync_directory(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, durable. Raises OSError."""
+    if path.exists():
+        path.unlink()
+        _sync_directory(path.parent)
+
+
+def clear_temporary(*paths: Path) -> None:
+    """Remove what a kill left of keys that were being written. Raises OSError."""
+    for path in paths:
+        remove(_temporary(path))
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
+
+
+def _aside(path: Path) -> Path:
+    """Give the first free name to set a key or its public half aside under."""
+    names = (path.with_name(f"{path.name}.old-{number}") for number in count(1))
+    return next(name for name in names if not name.exists() and not public_path(name).exists())
 
 
 def _sync_directory(path: Path) -> None:

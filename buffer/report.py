@@ -72,7 +72,8 @@ class Fault:
     """Something that must not be.
 
     Of the bytes: envelope-size, not-sign1, wrong-type, foreign-key, bad-signature, header, version, do-not-interpret,
-    payload-length, payload-digest. Of the chain: fork, again, broken-link, misnumbered, totals, withheld, head-missing.
+    payload-length, payload-digest. Of the keys: retired-key, key-statement. Of the chain: fork, again, broken-link,
+    misnumbered, totals, withheld, head-missing.
     `at` is the label the block was fed with; the names and the number are empty where nothing was proven.
     """
 

@@ -66,6 +66,8 @@ class Opening(NamedTuple):
     hardware: bytes
     config: bytes
     predecessor: str = "store"
+    keys: tuple[tuple[bytes, bytes], ...] = ()
+    """Statements since the enrolled key (`buffer.rotation`), oldest first."""
     aside: str = ""
     highest: Mapping[str, int] = MappingProxyType({})
 
@@ -270,7 +272,7 @@ def _start(opening: Opening, stream: str, head: Head | None, moment: Moment) -> 
         ("config", opening.config),
         ("predecessor", None if head is None else head.digest),
         ("known", "none" if head is None and not lost else opening.predecessor),
-        ("keys", ()),
+        ("keys", opening.keys),
     )
     if lost:
         data += (("aside", opening.aside), ("highest", opening.highest.get(stream)))

@@ -12,6 +12,10 @@ What is always true here:
   `append` is given as changes goes in the commit that holds the event of it.
 - A block's position is its seq. Of the last block a copy is kept of what its successor must know, so that a damaged
   last row is a hole like any other.
+- Blocks that were sealed in memory while the file could not be written are adopted under the numbers they have, all in
+  one transaction; they go on from the stream's last block, and what is missing among them is lost in the ledger.
+- What is written as acknowledged never reaches beyond the blocks that the same commit leaves in the file: numbers that
+  a power cut takes back are used again, by blocks that nobody has.
 - Every opening draws a random epoch of 8 bytes.
 - SQLite is not relied upon to notice damage: every block is verified when it is read.
 - A file of a newer schema, or that is not ours, is refused and not touched.
@@ -21,16 +25,17 @@ The agent's store thread enters with `Store`; tools enter with `Reader`, read-on
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 
+from buffer.adopt import place
 from buffer.block import Block, Header, check_payload, open_envelope, trust
 from buffer.cbor import dumps
-from buffer.changes import LOST, PRUNED, Change
+from buffer.changes import LOST, PRUNED, Account, Change, Loss
 from buffer.errors import BlockInvalid, BufferCorrupt, BufferUnreadable, ChainBroken, CommitFailed, StoreFull
 from buffer.holes import apply, keep_standing
 from buffer.intervals import Intervals
@@ -51,7 +56,7 @@ from buffer.tables import (
 )
 from buffer.verify import Report, Verifier
 
-__all__ = ["Counts", "Reader", "Space", "Store", "Window"]
+__all__ = ["Absence", "Counts", "Reader", "Space", "Store", "Window"]
 
 PAGE_SIZE = 1024
 """Chosen by measurement: a block a commit writes least with small pages."""
@@ -68,6 +73,14 @@ def sqlite_version() -> tuple[int, ...]:
     return sqlite3.sqlite_version_info
 
 
+class Absence(NamedTuple):
+    """Positions, both ends included, that have no row, as a signed event says: `PRUNED` or `LOST`."""
+
+    first: int
+    last: int
+    reason: str
+
+
 class Window(NamedTuple):
     """Blocks read in order of position, and the positions between `first` and `last` that cannot be given.
 
@@ -77,8 +90,7 @@ class Window(NamedTuple):
     blocks: tuple[tuple[int, Block, Header], ...]
     damaged: tuple[int, ...]
     last: int
-    gone: tuple[int, ...] = ()
-    """Positions whose rows were pruned, or never written, as a signed event says."""
+    gone: tuple[Absence, ...] = ()
 
 
 class Store(Tables):
@@ -175,12 +187,56 @@ class Store(Tables):
                 apply(self._db, self.number_of, change)
             positions = {one.stream: self._insert(one) for one in group}
             for (uplink, stream), intervals in acknowledged.items():
-                self._acknowledge(uplink, stream, intervals)
+                self._acknowledge(uplink, stream, intervals, heads)
             self._db.execute("COMMIT")
         except (sqlite3.Error, UnicodeDecodeError) as error:
             self._fail(error)
         self._heads = heads
         return positions
+
+    def adopt(
+        self,
+        branches: Iterable[Sealed],
+        acknowledged: Mapping[tuple[str, str], Intervals] = MappingProxyType({}),
+        changes: Iterable[Change] = (),
+    ) -> None:
+        """Commit blocks that were sealed while the file could not be written, each under the number it has.
+
+        A branch goes on from the stream's last block, in whatever epochs. The numbers that are missing in it are
+        counted as lost; that an event of the branch names them is the caller's, and so are the events of `changes`.
+        Raises ValueError where a branch does not follow, else what `append` raises, and takes no more then.
+        """
+        if self.failed:
+            raise CommitFailed(path=str(self.path), reason="closed after a failed commit")
+        found = self.heads()
+        placed = [(one, place(found.get(one.stream), one)) for one in branches]
+        heads = {**found, **{one.stream: one.head for one, _ in placed}}
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for change in changes:
+                apply(self._db, self.number_of, change)
+            for one, blocks in placed:
+                self._insert_branch(one, found.get(one.stream), blocks)
+            for (uplink, stream), intervals in acknowledged.items():
+                self._acknowledge(uplink, stream, intervals, heads)
+            self._db.execute("COMMIT")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            self._fail(error)
+        self._heads = heads
+
+    def make_sure(self) -> None:
+        """Have all that the log holds written into the file, and the file synchronised. Raises CommitFailed.
+
+        After a failed commit this must come first: its blocks may stand in the log, and in the memory of the operating
+        system, and yet not on the disk; the error of a synchronisation is told once only. What is found afterwards is
+        on the disk, what is not found will not turn up.
+        """
+        try:
+            busy, log, written = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            self._fail(error)
+        if busy and log != written:
+            raise CommitFailed(path=str(self.path), reason="a reader holds the log")
 
     def read(self, stream: str, first: int, last: int, max_bytes: int = MAX_READ_BYTES) -> Window:
         """Give proven blocks from position `first` to `last`: at least one row, then up to about `max_bytes`.
@@ -189,7 +245,7 @@ class Store(Tables):
         """
         good: list[tuple[int, Block, Header]] = []
         damaged: list[int] = []
-        missing: list[int] = []
+        missing: list[tuple[int, int]] = []
         room = max_bytes
         upto = first - 1
         for position, block in self._stream_rows(stream, first, last):
@@ -197,7 +253,7 @@ class Store(Tables):
             if room < 0 and upto >= first:
                 last = upto
                 break
-            missing += range(upto + 1, position)
+            missing += [(upto + 1, position - 1)] if position > upto + 1 else []
             upto = position
             header = self._proven(stream, position, block)
             if header is None:
@@ -205,13 +261,11 @@ class Store(Tables):
             else:
                 good.append((position, block, header))
         end = min(last, self.last_position(stream))
-        missing += range(upto + 1, end + 1)
-        upto = max(upto, end)
-        gone = self.absent(stream, first, upto, PRUNED, LOST) if missing else Intervals()
-        damaged += [position for position in missing if position not in gone]
-        return Window(
-            tuple(good), tuple(sorted(damaged)), upto, tuple(position for position in missing if position in gone)
-        )
+        missing += [(upto + 1, end)] if end > upto else []
+        told = self._told(stream, missing)
+        known = Intervals((one.first, one.last) for one in told)
+        damaged += [at for span in missing for first, last in known.gaps(*span) for at in range(first, last + 1)]
+        return Window(tuple(good), tuple(sorted(damaged)), max(upto, end), told)
 
     def number_of(self, stream: str) -> int:
         """Give a stream's number, a new one where it has none; the caller has begun a transaction."""
@@ -226,6 +280,17 @@ class Store(Tables):
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _told(self, stream: str, missing: list[tuple[int, int]]) -> tuple[Absence, ...]:
+        """Say which positions have no row because they were pruned or never written."""
+        return tuple(
+            sorted(
+                Absence(*found, reason)
+                for span in missing
+                for reason in (PRUNED, LOST)
+                for found in self.absent(stream, *span, reason)
+            )
+        )
 
     def _stream_rows(self, stream: str, first: int, last: int) -> Iterator[tuple[int, Block]]:
         """Give rows a few at a time, so that a long range does not stand in memory."""
@@ -282,11 +347,25 @@ class Store(Tables):
         return heads
 
     def _insert(self, sealed: Sealed) -> range:
-        number = self.number_of(sealed.stream)
         first = sealed.head.seq - len(sealed.blocks) + 1
+        self._insert_blocks(sealed, enumerate(sealed.blocks, start=first))
+        return range(first, first + len(sealed.blocks))
+
+    def _insert_branch(self, branch: Sealed, head: Head | None, blocks: Sequence[tuple[int, Block]]) -> None:
+        before = 0 if head is None else head.seq
+        for position, _ in blocks:
+            if position > before + 1:
+                count = position - before - 1
+                lost = Loss(Account(branch.stream, before + 1, position - 1, count, None))
+                apply(self._db, self.number_of, lost)
+            before = position
+        self._insert_blocks(branch, blocks)
+
+    def _insert_blocks(self, sealed: Sealed, blocks: Iterable[tuple[int, Block]]) -> None:
+        number = self.number_of(sealed.stream)
         self._db.executemany(
             f"INSERT INTO block_{number:d} (position, envelope, payload) VALUES (?, ?, ?)",  # noqa: S608
-            ((first + at, block.envelope, block.payload) for at, block in enumerate(sealed.blocks)),
+            ((position, block.envelope, block.payload) for position, block in blocks),
         )
         keep_standing(self._db, HEAD, number, encode_head(sealed.stream, sealed.head))
         if sealed.definitions is not None:
@@ -297,11 +376,11 @@ class Store(Tables):
                 "INSERT OR IGNORE INTO catalogue (digest, encoded) VALUES (?, ?)",
                 (catalogue_digest(catalogue), catalogue),
             )
-        return range(first, first + len(sealed.blocks))
 
-    def _acknowledge(self, uplink: str, stream: str, intervals: Intervals) -> None:
+    def _acknowledge(self, uplink: str, stream: str, intervals: Intervals, heads: Mapping[str, Head]) -> None:
         number = self.number_of(stream)
-        keep_standing(self._db, uplink, number, dumps(intervals.as_list()))
+        stored = intervals.upto(heads[stream].seq if stream in heads else 0)
+        keep_standing(self._db, uplink, number, dumps(stored.as_list()))
 
     def _fail(self, error: sqlite3.Error | UnicodeDecodeError) -> NoReturn:
         self.failed = True

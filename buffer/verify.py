@@ -18,16 +18,18 @@ The tools enter, and the store at start.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from buffer.accounts import events_of
-from buffer.block import Block, Header, check_payload, open_envelope, payload_bytes, trust
+from buffer.block import Block, Header, check_payload, open_envelope, payload_bytes
 from buffer.columnar import Payload, decode_payload
 from buffer.errors import BlockInvalid
 from buffer.findings import Findings, Named, report
 from buffer.frame import Layout
 from buffer.line import Line
 from buffer.report import Abandoned, Edge, EpochReport, Fault, Gap, Hole, Ledger, Report, Verdict
+from buffer.trust import KeyRing
 
 __all__ = [
     "Abandoned", "Edge", "EpochReport", "Fault", "Gap", "Hole", "Ledger", "Report", "Verdict", "Verifier", "payload_of",
@@ -75,7 +77,7 @@ class Verifier:
     """
 
     def __init__(self, trusted: Iterable[bytes], *, whole: bool = True, remember: bool = False) -> None:
-        self._keys = trust(tuple(trusted))
+        self._ring = KeyRing(trusted)
         self._whole = whole
         self._remember = remember
         self._chains: dict[tuple[str, str], _Chain] = {}
@@ -89,7 +91,7 @@ class Verifier:
     def feed(self, envelope: bytes, payload: bytes | None, at: object = None) -> Header | None:
         """Take a block; give its header if the envelope is proven. `at` labels it in faults."""
         try:
-            header = open_envelope(envelope, self._keys)
+            header = open_envelope(envelope, self._ring.keys)
         except BlockInvalid as error:
             self._fault(Fault(error.reason, at))
             return None
@@ -117,7 +119,16 @@ class Verifier:
             named.setdefault(chain.number, (name, chain.main, chain.branches))
             named[chain.number] = (name, *named[chain.number][1:])
         findings = Findings(told, self._fault_count + len(missing), self._repeats, tuple(self._renamed))
-        return report(named, findings, whole=self._whole)
+        return self._with_keys(report(named, findings, whole=self._whole))
+
+    def _with_keys(self, found: Report) -> Report:
+        """Add what is wrong with keys to a report."""
+        abandoned = {branch.epoch for branch in found.abandoned}
+        faults = [Fault(one.reason, None, *one[1:]) for one in islice(self._ring.faults(abandoned), MAX_FAULTS)]
+        if not faults:
+            return found
+        count = found.fault_count + self._ring.count_faults(abandoned)
+        return replace(found, verdict="unexplained", faults=(*found.faults, *faults), fault_count=count)
 
     def _chain(self, header: Header) -> _Chain:
         """Give the chain of a block; under a new label it is the one whose last block it names."""
@@ -150,17 +161,21 @@ class Verifier:
             self._blame(["fork"], header, at)
         elif self._payload_good(header, block, at):
             self._repeats += 1
+            self._ring.learn(header, events_of(block, header))
             if block.payload is not None:
                 line.fill(header)
 
     def _add(self, chain: _Chain, line: Line, identity: _Identity, header: Header, block: Block, at: object) -> None:
         digest = block.digest
         self._note(identity, digest)
+        self._ring.note(header)
         if not header.volatile:
             self._blame(chain.confirm(header), header, at)
         self._blame(line.add(header, digest, evicted=block.payload is None), header, at)
         if self._payload_good(header, block, at):
-            for event in events_of(block, header):
+            events = events_of(block, header)
+            self._ring.learn(header, events)
+            for event in events:
                 line.accounts.note(event, header.seq)
 
     def _note(self, identity: _Identity, digest: bytes) -> None:

@@ -48,8 +48,8 @@ def _measures(device: Device[Any], path: KeyPath, places: Places) -> Iterator[Fa
         yield fault_at(places.key_place(path), "config.no-points", path, name=path[-1])
 
 
-def stream_faults(uplinks: Mapping[str, Uplink], links: Links, places: Places) -> Iterator[Fault]:
-    """Judge that what an uplink carries is what some device gives."""
+def stream_warnings(uplinks: Mapping[str, Uplink], links: Links, places: Places) -> Iterator[Fault]:
+    """Find what an uplink carries and no device gives: the buffer may still hold such a stream."""
     known = sorted({device.stream for model in links.values() for device in model.devices.values()})
     for name, uplink in uplinks.items():
         for index, stream in enumerate(uplink.streams or ()):
@@ -64,26 +64,53 @@ def uplink_faults(uplinks: Mapping[str, Uplink], places: Places) -> Iterator[Fau
     for name, uplink in uplinks.items():
         path: KeyPath = ("uplinks", name)
         yield from _url_faults(uplink, path, places)
+        yield from _format_faults(uplink, path, places)
         if uplink.tls is not None:
             yield from _tls_faults(uplink.tls, (*path, "tls"), places)
 
 
 def _url_faults(uplink: Uplink, path: KeyPath, places: Places) -> Iterator[Fault]:
-    place = places.place((*path, "url"))
+    several = len(uplink.url) > 1
+    for index, written in enumerate(uplink.url):
+        at: KeyPath = ("url", index) if several else ("url",)
+        yield from _address_faults(uplink, written, path, (*path, *at), places)
+
+
+def _address_faults(uplink: Uplink, written: str, path: KeyPath, at: KeyPath, places: Places) -> Iterator[Fault]:
+    place = places.place(at)
     try:
-        url = urlsplit(uplink.url)
+        url = urlsplit(written)
         complete = bool(url.hostname) and url.port is not None
     except ValueError:
-        yield fault_at(place, "config.bad-url", (*path, "url"))
+        yield fault_at(place, "config.bad-url", at)
         return
     if url.scheme not in ("mqtt", "mqtts"):
-        yield fault_at(place, "config.bad-url-scheme", (*path, "url"), scheme=url.scheme)
+        yield fault_at(place, "config.bad-url-scheme", at, scheme=url.scheme)
     elif not complete or url.path not in ("", "/") or url.query or url.fragment or "@" in url.netloc:
-        yield fault_at(place, "config.bad-url", (*path, "url"))
+        yield fault_at(place, "config.bad-url", at)
     elif url.scheme == "mqtts" and uplink.tls is None:
         yield fault_at(places.key_place(path), "config.url-needs-ca", path)
     elif url.scheme == "mqtt" and uplink.tls is not None:
-        yield fault_at(place, "config.tls-unused", (*path, "url"))
+        yield fault_at(place, "config.tls-unused", at)
+
+
+_FORMATS_OF = {
+    "points": ("json", "thingsboard", "template"),
+    "compress": ("json",),
+    "chunk": ("thingsboard",),
+    "template": ("template",),
+}
+"""The keys of an uplink that mean something in some formats only."""
+
+
+def _format_faults(uplink: Uplink, path: KeyPath, places: Places) -> Iterator[Fault]:
+    """Judge that the keys that stand there mean something in the uplink's format, and that none is missing."""
+    for key, formats in _FORMATS_OF.items():
+        if getattr(uplink, key) is not None and uplink.format not in formats:
+            words = {"key": key, "format": uplink.format, "formats": ", ".join(formats)}
+            yield fault_at(places.key_place((*path, key)), "config.not-in-this-format", (*path, key), **words)
+    if uplink.format == "template" and uplink.template is None:
+        yield fault_at(places.place((*path, "format")), "config.template-missing", (*path, "format"))
 
 
 def _tls_faults(tls: Tls, path: KeyPath, places: Places) -> Iterator[Fault]:

@@ -114,8 +114,6 @@ class _Reading:
         self.faults += checks.uplink_faults(uplinks, self.overlay)
         if config is not None:
             self.faults += checks.gateway_faults(config, self.overlay)
-            if len(links) == len(config.links):
-                self.faults += checks.stream_faults(uplinks, links, self.overlay)
 
     def _sound_uplinks(self, tree: object) -> dict[str, Uplink]:
         """Pick the uplinks that are well-formed from a file that is not."""

@@ -10,6 +10,7 @@ What is always true here:
 - A driver extends `Link`, `Device` and `Point` with its own keys in its own `settings.py`; this file knows no protocol.
 """
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from config.files import FilePath
 
@@ -26,7 +27,7 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
 _NS_PER_UNIT = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 _BYTES_PER_UNIT = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$")
+_QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)\s*([A-Za-z]+(?:/s)?)$")
 
 
 class Number(Decimal):
@@ -59,7 +60,41 @@ def parse_size(text: object) -> int:
     return _quantity(text, _BYTES_PER_UNIT, "size")
 
 
-def _quantity(text: object, units: Mapping[str, int], what: Literal["duration", "size"]) -> int:
+def parse_rate(text: object) -> int:
+    """Read a rate such as `50kB/s` as whole bytes a second."""
+    units = {f"{unit}/s": factor for unit, factor in _BYTES_PER_UNIT.items()}
+    return _quantity(text, units, "rate")
+
+
+def parse_percent(text: object) -> int:
+    """Read a part such as `75%` as whole percent, 1 to 100."""
+    match = re.match(r"^(\d{1,3})\s*%$", text) if isinstance(text, str) else None
+    if match is None or not 1 <= int(match[1]) <= 100:
+        raise PydanticCustomError("bad_percent", "not a part", {})
+    return int(match[1])
+
+
+def _listed(value: object) -> object:
+    """Let one text stand for a list of one."""
+    if isinstance(value, tuple):
+        return value
+    if not isinstance(value, str):
+        raise PydanticKnownError("string_type")
+    return (value,)
+
+
+def _start(text: str) -> str:
+    """Judge where a new uplink begins: `now`, `oldest`, or a day as 2026-11-20."""
+    if text in ("now", "oldest"):
+        return text
+    try:
+        day = dt.date.fromisoformat(text)
+    except ValueError:
+        raise PydanticCustomError("bad_start", "not a start", {}) from None
+    return day.isoformat()
+
+
+def _quantity(text: object, units: Mapping[str, int], what: Literal["duration", "size", "rate"]) -> int:
     match = _QUANTITY.match(text) if isinstance(text, str) else None
     factor = units.get(match[2]) if match else None
     if match is None or factor is None:
@@ -92,6 +127,8 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Duration = Annotated[int, BeforeValidator(parse_duration), AfterValidator(_positive)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Exact = Annotated[str, BeforeValidator(exact)]
+Rate = Annotated[int, BeforeValidator(parse_rate), AfterValidator(_positive)]
+Percent = Annotated[int, BeforeValidator(parse_percent)]
 
 
 class Strict(BaseModel):
@@ -108,6 +145,13 @@ class Strict(BaseModel):
         return {key: _frozen(value) for key, value in data.items()}
 
 
+class Watch(Strict):
+    """How often the station measures itself and its links, and the stream in which it keeps that."""
+
+    every: Duration = parse_duration("1m")
+    stream: Name = "main"
+
+
 class Gateway(Strict):
     """Who this station is."""
 
@@ -115,6 +159,7 @@ class Gateway(Strict):
     name: str = ""
     timezone: str = "Asia/Ho_Chi_Minh"
     language: Literal["vi", "en"] = "vi"
+    watch: Watch | None = Field(default_factory=Watch)
 
 
 class Tls(Strict):
@@ -125,17 +170,42 @@ class Tls(Strict):
     key: FilePath | None = None
 
 
+class Template(Strict):
+    """A platform's own messages: a topic and a payload for each frame or each reading, as Jinja templates."""
+
+    topic: Annotated[str, Field(min_length=1, max_length=1024)]
+    payload: Annotated[str, Field(min_length=1, max_length=16_384)]
+    each: Literal["frame", "reading"] = "frame"
+    content_type: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+
+
 class Uplink(Strict):
     """One platform: where it is, what it gets, what it may send us."""
 
-    url: str
-    format: Literal["block"] = "block"
+    url: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_listed)]
+    """One address, or several that are tried in order."""
+    format: Literal["block", "json", "thingsboard", "template"] = "block"
     streams: tuple[Name, ...] | None = None
-    accept: tuple[Literal["config", "command"], ...] = ()
+    points: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """`device/point` or `device/*`; in the re-encoded formats. Without it: every point of the streams."""
+    compress: Literal["none", "zstd", "gzip"] | None = None
+    chunk: Annotated[Size, Field(ge=1_000, le=1_000_000)] | None = None
+    template: Template | None = None
+    start: Annotated[str, AfterValidator(_start)] = Field("oldest", alias="from")
+    """Where an uplink begins whose name is new."""
+    accept: tuple[Literal["config", "command", "resend"], ...] = ()
     tls: Tls | None = None
     mqtt: Literal["5", "3.1.1"] = "5"
     prefix: Annotated[str, Field(pattern=r"^[^+#\x00]+$")] = "trambien/v1"
     window: Annotated[int, Field(ge=1, le=1000)] = 64
+    backlog: Literal["oldest-first", "newest-first"] = "oldest-first"
+    share: Percent = 75
+    """The part of the window that the backlog may use; the rest is kept free for fresh blocks."""
+    max_rate: Rate | None = None
+    no_subscriber: Literal["wait", "accept"] = "wait"
+    """Whether a block that nobody is subscribed to is kept and sent again, or counts as delivered."""
+    confirm: Literal["broker", "platform"] = "broker"
+    confirm_within: Duration = parse_duration("60s")
 
 
 class Buffer(Strict):

@@ -51,6 +51,9 @@ _OWN = {
     "bad_duration": "config.bad-duration",
     "bad_size": "config.bad-size",
     "bad_number": "config.bad-number",
+    "bad_rate": "config.bad-rate",
+    "bad_percent": "config.bad-percent",
+    "bad_start": "config.bad-start",
     "not_positive": "config.not-positive",
 }
 _COUNTS = ("too_short", "too_long")

@@ -13,7 +13,8 @@ from agent.clock import SystemClock
 from agent.demo.brokers import Mosquitto
 from agent.demo.certificates import Authority
 from agent.health import Health
-from agent.keeper import Identity, Keeper, Kept, Site
+from agent.keeper import Identity, Keeper, Site
+from agent.kept import Kept
 from agent.owner import Owner
 from agent.recorder import Recorder
 from buffer.block import Block, open_envelope, trust

@@ -1,6 +1,7 @@
 """`trambien status`: what is alive, late, full or refused, as the running service knows it."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,9 +39,9 @@ def command(
 def show(state: Document, words: Words, console: Console) -> None:
     """Print a state as tables."""
     console.print(words.say("agent.status-head", {**state, "uptime": _duration(state["uptime_s"])}), markup=False)
-    console.print(words.say("agent.status-clock", state["clock"]), markup=False)
-    if state["buffer"]["error"]:
-        console.print(_trouble(state["buffer"]["error"], words), style="red", markup=False)
+    console.print(_clock(state["clock"], words), markup=False)
+    for trouble in filter(None, (state["buffer"]["error"], state["key_error"])):
+        console.print(_trouble(trouble, words), style="red", markup=False)
     console.print(_streams(state, words), _links(state, words), _uplinks(state, words))
     for name, link in state["links"].items():
         for parked in link["parked"]:
@@ -52,6 +53,25 @@ def show(state: Document, words: Words, console: Console) -> None:
                 "why": words.say(parked["reason"], {}),
             }
             console.print(words.say("agent.status-parked", facts), markup=False)
+
+
+def _clock(clock: Document, words: Words) -> str:
+    codes = {
+        "synchronised": "agent.clock-synchronised",
+        "holdover": "agent.clock-holdover",
+        "unsynchronised": "agent.clock-unsynchronised",
+    }
+    code = codes.get(clock.get("quality", ""), "agent.clock-unknown")
+    error_ns = clock.get("max_error_ns")
+    error = "?" if error_ns is None else _span(error_ns / NS_PER_S)
+    return words.say(code, {"source": clock.get("source", "?"), "error": error})
+
+
+def _span(seconds: float) -> str:
+    """Round up: what is shown is a bound."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)} ms"
+    return f"{math.ceil(seconds * 10) / 10:.1f} s" if seconds < 60 else _duration(1.05 * seconds)
 
 
 def _streams(state: Document, words: Words) -> Table:

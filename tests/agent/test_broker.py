@@ -66,7 +66,7 @@ async def test_a_broker_of_another_authority_is_refused(platform: Platform, tmp_
     stranger = Authority(tmp_path / "stranger", "another authority")
     with pytest.raises(BrokerRefused) as caught:
         await connect(platform.endpoint("gateway", ca=str(stranger.ca)))
-    assert caught.value.code == "agent.tls-refused"
+    assert caught.value.code == "agent.tls-unknown-authority"
 
 
 async def test_a_client_without_a_certificate_is_turned_away(platform: Platform) -> None:

@@ -222,7 +222,7 @@ def test_a_wrong_authority_is_named_and_loses_nothing(tmp_path: Path) -> None:
     ours = Authority(tmp_path / "platform")
     platform = asyncio.run(_refusing(tmp_path, ours, stranger.ca, pair.cert, pair.key))
     uplink = platform["uplinks"]["province"]
-    assert uplink["error"]["code"] == "agent.tls-refused"
+    assert uplink["error"]["code"] == "agent.tls-unknown-authority"
     assert uplink["pending"]["main"] == platform["streams"]["main"]["sealed"] > 0
 
 

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from agent.cli.status import show
@@ -37,3 +38,37 @@ def test_lateness_and_what_is_parked_are_shown():
 def test_they_are_shown_in_vietnamese():
     """The technician's language."""
     assert "Thiết bị không có địa chỉ này" in shown("vi")
+
+
+def clock_line(language, **clock):
+    """Show a station with this clock; give the line of it."""
+    health = Health("a-1", "1.0", "00", "00", 0, clock=clock)
+    stream = io.StringIO()
+    show(health.document(8 * 10**9), Words(language), Console(file=stream, width=200))
+    return stream.getvalue().splitlines()[1].strip()
+
+
+@pytest.mark.parametrize(
+    ("error_ns", "said"),
+    [(1, "1 ms"), (2_000_001, "3 ms"), (5_400_000_001, "5.5 s"), (119 * 10**9, "2 min"), (None, "?")],
+)
+def test_the_clock_is_shown_with_its_error_and_its_source(error_ns, said):
+    """A bound is rounded up."""
+    line = clock_line("en", quality="synchronised", max_error_ns=error_ns, source="timesyncd")
+    assert line == f"clock: synchronised (timesyncd), at most {said} off"
+
+
+@pytest.mark.parametrize(
+    ("quality", "english", "vietnamese"),
+    [
+        ("holdover", "no longer synchronised (kernel)", "đã mất đồng bộ (kernel)"),
+        ("unsynchronised", "not synchronised (kernel)", "chưa đồng bộ (kernel)"),
+        ("unknown", "nobody here can say", "không hỏi được"),
+        ("", "nobody here can say", "không hỏi được"),
+    ],
+)
+def test_every_quality_of_the_clock_has_words(quality, english, vietnamese):
+    """In both languages; before the first seal there is none."""
+    clock = {"quality": quality, "max_error_ns": 5, "source": "kernel"} if quality else {}
+    assert english in clock_line("en", **clock)
+    assert vietnamese in clock_line("vi", **clock)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.clock import BOOT_ID_VARIABLE
 from agent.errors import Exit
 
 UNIT = Path(__file__).parents[2] / "systemd" / "trambien.service"
@@ -26,3 +27,8 @@ def test_what_a_person_must_mend_is_not_restarted() -> None:
     """Faults of the configuration and a refused key."""
     line = next(line for line in UNIT.read_text().splitlines() if line.startswith("RestartPreventExitStatus="))
     assert {int(code) for code in line.split("=")[1].split()} == {Exit.CONFIG, Exit.PERMISSION}
+
+
+def test_the_unit_hands_over_the_boot_id() -> None:
+    """Under ProcSubset=pid the kernel's is hidden; systemd fills in its own (systemd.unit(5), specifiers)."""
+    assert f"Environment={BOOT_ID_VARIABLE}=%b" in UNIT.read_text().splitlines()

@@ -1,7 +1,11 @@
 """The device key is made once, kept from others, and replaced without losing what the old one can still prove."""
 
+import copy
 import os
+import pickle
+import shutil
 import stat
+import subprocess
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -121,3 +125,27 @@ def test_a_public_key_is_the_same_as_pem(path):
     """What `key show` prints is what is in the file."""
     key, _ = load_or_create(path)
     assert public_pem(key.public_key) == path.with_name("device.key.pub").read_bytes()
+
+
+def test_a_key_is_not_pickled_or_copied(path):
+    """Whatever hands its object around must not write it down."""
+    key, _ = load_or_create(path)
+    for leak in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError):
+            leak(key)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_a_certificate_request_is_read_by_openssl(path, tmp_path):
+    """Its signature, its name and its public key; it holds no private half."""
+    key, _ = load_or_create(path)
+    request = tmp_path / "request.pem"
+    request.write_bytes(key.certificate_request("qng-dungquat-0012"))
+    command = ["openssl", "req", "-in", request, "-noout", "-verify", "-subject", "-pubkey", "-text"]
+    judged = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = judged.stdout + judged.stderr
+    assert "verify OK" in said
+    assert "qng-dungquat-0012" in said
+    assert "ED25519" in said.upper()
+    assert public_pem(key.public_key).decode() in said
+    assert "PRIVATE" not in request.read_text()

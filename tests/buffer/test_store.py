@@ -75,14 +75,15 @@ def test_definitions_are_kept_beside_the_blocks(store):
 
 
 def test_acknowledged_intervals_are_kept_with_the_next_commit(store):
-    """Per uplink and stream, also of a stream that has no block yet."""
+    """Per uplink and stream, also of a stream that has no block yet; never of blocks that the file lacks."""
     station = station_of(store)
-    seen = {("province", "main"): Intervals([(1, 4), (6, 6)]), ("factory", "quiet"): Intervals()}
-    store.append([station.seal()], seen)
-    store.append([], {("province", "main"): Intervals([(1, 6)])})
-    assert store.acknowledged("province", "main") == Intervals([(1, 6)])
+    seen = {("province", "main"): Intervals([(1, 1), (3, 4)]), ("factory", "quiet"): Intervals()}
+    store.append([station.seal(), station.seal(stream="other")], seen)
+    assert store.acknowledged("province", "main") == Intervals([(1, 1)])
+    store.append([station.seal()], {("province", "main"): Intervals([(1, 3)])})
+    assert store.acknowledged("province", "main") == Intervals([(1, 3)])
     assert store.acknowledged("factory", "main") == Intervals()
-    assert store.streams() == {"main": 1, "quiet": 2}
+    assert store.streams() == {"main": 1, "other": 2, "quiet": 3}
 
 
 def test_a_stream_without_a_block_has_no_head(path):

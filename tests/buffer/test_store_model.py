@@ -46,7 +46,7 @@ class Station(RuleBasedStateMachine):
         """Open the store as the station does."""
         identity = Identity("station-1", key(), "0.1.0", bytes(32), bytes(32))
         rules = Rules(Quota(50_000_000, 10**18, 0), {"province": None})
-        site = Site(self.path, identity, (key().public_key,), {"main": (METER,)}, 56_000, rules)
+        site = Site(self.path, identity, (key().public_key,), {"main": (METER,)}, 56_000, rules=rules)
 
         def now():
             plain = moment(self.second)

@@ -11,7 +11,7 @@ from babel.messages.pofile import read_po
 
 ROOT = Path(__file__).parents[2]
 LOCALE = ROOT / "config" / "locale"
-CODE = re.compile(r"(config|serial|drivers|modbus|opcua|simulated|buffer|agent)\.[a-z0-9-]*[a-z0-9]")
+CODE = re.compile(r"(config|serial|drivers|modbus|opcua|simulated|buffer|agent|format)\.[a-z0-9-]*[a-z0-9]")
 NO_CODES = {"buffer.db"}
 DOMAINS = sorted(file.stem for file in (LOCALE / "en" / "LC_MESSAGES").glob("*.po"))
 

@@ -32,6 +32,8 @@ from buffer.cbor import dumps, loads
 from buffer.columnar import encode_payload
 from buffer.frame import Change, Column, Event, Frame, Layout, fault_frame
 from buffer.layout import KINDS, catalogue_digest, encode_catalogue, encode_layout, layout_id
+from buffer.rotation import TYPE as STATEMENT
+from buffer.rotation import sign_statement
 from buffer.seal import Batch
 from buffer.verify import Verifier, payload_of
 
@@ -220,7 +222,83 @@ def chains():
         **holes(),
         **branches(),
     }
-    return [chain_case(name, blocks) for name, blocks in cases.items()]
+    return [chain_case(name, blocks) for name, blocks in (cases | key_chains()).items()]
+
+
+def rotation_event(statement, second=1):
+    """Give the event of a rotation to the second key."""
+    data = (("key", key(2).kid), ("statement", statement))
+    return Event("key-rotated", second * SECOND, b"R" * 8, data)
+
+
+def rotated(statement=None, *, told=None):
+    """Give three stretches of a chain: by the first key, the rotation, and by the second key in an epoch of its own."""
+    statement = sign_statement("station-1", KEY, key(2), 1) if statement is None else statement
+    station = Station()
+    before = station.blocks(3)
+    between = list(station.seal(Batch(events=[rotation_event(statement)])).blocks)
+    opening = station.opening._replace(event_id=b"T" * 8, keys=(statement,) if told is None else told)
+    successor = replace(station, epoch=b"G" * 8, signer=key(2), opening=opening)
+    return before, between, successor.blocks(3), successor
+
+
+def key_chains():
+    """Give sequences of blocks over a rotation, sound and not."""
+    before, between, after, successor = rotated()
+    stolen = Station(epoch=b"X" * 8, heads=dict(successor.heads)).blocks(1)
+    heads = dict(successor.heads)
+    stranger = key(9)
+    good = sign_statement("station-1", KEY, key(2), 1)
+    other = sign_statement("station-1", KEY, stranger, 1)
+    content = cose.unverified(good[0]).payload
+    as_block = (cose.sign(content, TYPE, KEY.kid, KEY.sign), good[1])
+    by_one = (cose.sign(content, STATEMENT, key(2).kid, key(2).sign), good[1])
+    two = (good[0], sign_statement("station-2", KEY, key(2), 1)[1])
+    flipped = (good[0], good[1][:-1] + bytes([good[1][-1] ^ 1]))
+    second = successor.blocks(3, "second")
+    wrong = Station(epoch=b"Y" * 8, heads=dict(successor.heads))
+    forged = {
+        "by the new key twice": by_one,
+        "of another type": as_block,
+        "of two contents": two,
+        "with a bad signature": flipped,
+        "of one signature": (good[0],),
+        "that is none": b"none",
+    }
+    return {
+        "rotated": before + between + after,
+        "rotated, the statement comes late": before + after[:1] + between + after[1:],
+        "rotated, and a stream that began after it": before + between + after + second,
+        "a stream that began after a rotation, alone": second,
+        "the retired key in a stream that began after it": before
+        + between
+        + after
+        + second
+        + wrong.blocks(1, "second"),
+        "rotated, in another order behind the statement": before + between + after[::-1],
+        "rotated, another label": joined(rotated(sign_statement("another", KEY, key(2), 7))),
+        "rotated from a key that nobody named": joined(rotated(sign_statement("station-1", stranger, key(2), 1))),
+        "the retired key signs again": before + between + after + stolen,
+        "the retired key came first": [*before, resigned(after[0], KEY), *between, *after[1:]],
+        "the retired key signs a repeat": before + between + after + [resigned(after[1], KEY)],
+        "a second successor": before + between + after + again(replace(successor, heads=dict(heads)), other),
+        "the same statement again": before + between + after + again(replace(successor, heads=dict(heads)), good),
+        "a key that nobody named": before + between + after + [resigned(after[2], stranger, seq=99)],
+        **{f"a statement {name}": joined(rotated(one, told=(good,))) for name, one in forged.items()},
+        **{f"start tells a statement {name}": joined(rotated(told=(one,))) for name, one in forged.items()},
+        "a forged statement, and the key it names": joined(rotated(by_one, told=())),
+    }
+
+
+def joined(stretches):
+    """Give the blocks of a rotation in order."""
+    before, between, after, _ = stretches
+    return before + between + after
+
+
+def again(station, statement):
+    """Give what follows: another rotation event."""
+    return list(station.seal(Batch(events=[rotation_event(statement, 90)])).blocks)
 
 
 def account(station, kind, **data):

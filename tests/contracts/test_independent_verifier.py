@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import zstandard
 from chains import METER, SECOND, Station, batch, event, key, resigned, station_of
-from contracts.make_vectors import EVERY_KIND, FOLDER, KEY, ROWS, decoded
+from contracts.make_vectors import EVERY_KIND, FOLDER, KEY, ROWS, decoded, rotated
 
 from buffer import cose
 from buffer.block import (
@@ -121,7 +121,7 @@ def test_every_invalid_vector_is_refused_for_the_same_reason(said):
 def test_every_chain_vector_gets_the_same_report(said):
     """Verdict, counts, faults and gaps."""
     cases = [(case, report) for name, case, report in said if name == "chains.json"]
-    assert len(cases) >= 12
+    assert len(cases) >= 38
     for case, report in cases:
         assert shared(report) == shared(case), case["name"]
 
@@ -369,6 +369,27 @@ def test_every_damage_signed_with_the_stolen_key_gets_the_same_verdict(buffer, t
     judged = judge(list(damaged(one_stream(buffer), SEED, (edit_and_sign,))), tmp_path)
     verdicts = [(name, mine["verdict"], other["verdict"]) for name, mine, other in judged]
     assert [(name, mine) for name, mine, _ in verdicts] == [(name, other) for name, _, other in verdicts]
+
+
+def sign_with_the_retired_key(blocks, at, chance):
+    """Sign a block with the key that a rotation has retired, or is about to."""
+    blocks[at] = encode_block(resigned(decode_block(blocks[at]), KEY))
+
+
+def sign_with_the_next_key(blocks, at, chance):
+    """Sign a block with the key that follows, too early perhaps."""
+    blocks[at] = encode_block(resigned(decode_block(blocks[at]), key(2)))
+
+
+def test_every_damage_of_a_chain_over_a_rotation_gets_the_same_report(tmp_path):
+    """Foreign, retired and too early keys, statements that are missing, late, repeated or damaged."""
+    before, between, after, station = rotated()
+    chain = before + between + after + station.blocks(6) + station.blocks(2, "second")
+    ways = (*UNSIGNED, reorder, duplicate, sign_with_the_retired_key, sign_with_the_next_key)
+    judged = judge(list(damaged(chain, SEED, ways)), tmp_path)
+    assert [(name, mine) for name, mine, _ in judged] == [(name, other) for name, _, other in judged]
+    found = {reason for _, mine, _ in judged for reason, _ in mine["faults"]}
+    assert found >= {"foreign-key", "retired-key", "bad-signature", "broken-link"}
 
 
 def test_whatever_a_compressor_makes_is_decompressed(tmp_path):

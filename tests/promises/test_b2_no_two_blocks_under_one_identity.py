@@ -4,10 +4,11 @@ import shutil
 from itertools import pairwise
 
 import pytest
-from chains import Station, key
+from chains import METER, Station, batch, key, moment
 
 from buffer.block import open_envelope, trust
 from buffer.errors import CommitFailed
+from buffer.seal import Sealer
 from buffer.store import Store
 from buffer.verify import Verifier
 
@@ -106,3 +107,34 @@ def test_numbers_grow_by_one_within_and_over_epochs(tmp_path):
         blocks = sealed_in(store, count=5)
     numbers = [identity(block)[3] for block in blocks]
     assert all(after == before + 1 for before, after in pairwise(numbers))
+
+
+def volatile(store, head, epoch):
+    """Seal a block in memory behind a head."""
+    sealer = Sealer("station-1", key(), epoch, 56_000, Station().opening)
+    return sealer.seal("main", head, batch(900), (METER,), moment(900), volatile=True)
+
+
+def test_what_is_sealed_in_memory_has_identities_of_its_own_and_is_adopted_under_them(tmp_path):
+    """Byte for byte: what a platform has got of it is what the store holds afterwards."""
+    with Store.open(tmp_path / "buffer.db", TRUSTED) as store:
+        blocks = sealed_in(store)
+        memory = volatile(store, store.heads()["main"], b"V" * 8)
+        store.adopt([memory])
+        after = sealed_in(store)
+        everything = [*blocks, *memory.blocks, *after]
+        assert [block.digest for _, block in store.rows("main", 1, 99)] == [block.digest for block in everything]
+        assert len({identity(block) for block in everything}) == len(everything)
+        assert store.prove().verdict == "complete"
+
+
+def test_a_branch_that_was_not_adopted_in_time_never_is(tmp_path):
+    """The store went on from its head: the branch's numbers belong to others now."""
+    with Store.open(tmp_path / "buffer.db", TRUSTED) as store:
+        blocks = sealed_in(store)
+        abandoned = volatile(store, store.heads()["main"], b"V" * 8)
+        after = sealed_in(store)
+        with pytest.raises(ValueError, match="follow"):
+            store.adopt([abandoned])
+        everything = [*blocks, *abandoned.blocks, *after]
+        assert len({identity(block) for block in everything}) == len(everything)

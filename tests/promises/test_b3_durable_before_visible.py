@@ -13,7 +13,8 @@ import pytest
 from chains import Station, key
 from rig import Bench, until
 
-from agent.keeper import Kept
+from agent.kept import Kept
+from buffer.block import FLAG_VOLATILE, read_header
 from buffer.errors import CommitFailed
 from buffer.intervals import Intervals
 from buffer.store import Reader, Store
@@ -211,8 +212,8 @@ async def test_a_commit_whose_sync_alone_failed_is_not_sealed_twice(
 
 async def test_another_file_in_the_place_of_ours_is_not_written_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A medium that vanishes is waited for; when it is back everything is committed, in order."""
-    monkeypatch.setattr("agent.recorder.FIRST_RETRY_S", 0.05)
-    monkeypatch.setattr("agent.recorder.LONGEST_RETRY_S", 0.05)
+    monkeypatch.setattr("agent.volatile.FIRST_RETRY_S", 0.05)
+    monkeypatch.setattr("agent.volatile.LONGEST_RETRY_S", 0.05)
     away = path.with_name("away")
     away.mkdir()
     async with Bench(path) as bench:
@@ -242,7 +243,7 @@ async def test_stopping_while_the_store_is_tried_again_tries_once_more_at_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waited for the disk is sealed if the disk has room again."""
-    monkeypatch.setattr("agent.recorder.FIRST_RETRY_S", 60.0)
+    monkeypatch.setattr("agent.volatile.FIRST_RETRY_S", 60.0)
     async with Bench(path) as bench:
         await bench.sealed(1)
         await bench.owner.call(lambda: bench.keeper._store._db.execute("PRAGMA max_page_count = 1"))
@@ -265,3 +266,43 @@ async def test_what_was_acknowledged_before_a_failed_commit_is_written_by_the_ne
         assert ("province", "main") not in bench.recorder._unwritten
     async with Bench(path) as bench:
         assert 1 in bench.recorder.settled("province", "main")
+
+
+async def test_what_is_shown_and_not_committed_says_so_in_its_header(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the store cannot commit at all, every block that an uplink sees is committed, or flagged volatile."""
+    monkeypatch.setattr("agent.volatile.VOLATILE_AFTER_S", 0.2)
+    monkeypatch.setattr("agent.volatile.LONGEST_RETRY_S", 0.05)
+    seen: list[Kept] = []
+    unsaid: list[Kept] = []
+
+    def check(kept: list[Kept]) -> None:
+        seen.extend(kept)
+        for one in kept:
+            committed = path.exists() and one.block.digest in stored(path, one.stream)
+            if not committed and not read_header(one.block.envelope).flags & FLAG_VOLATILE:
+                unsaid.append(one)
+
+    def vanish() -> None:
+        bench.keeper.close()
+        path.rename(path.with_name("away"))
+
+    async with Bench(path) as bench:
+        bench.recorder.listeners.append(check)
+        await bench.sealed(1)
+        await bench.owner.call(vanish)
+        await bench.sealed(2)
+        path.with_name("away").rename(path)
+        await until(lambda: not bench.health.volatile)
+        await bench.sealed(3)
+    assert any(read_header(one.block.envelope).flags & FLAG_VOLATILE for one in seen)
+    assert not unsaid
+    assert {one.block.digest for one in seen if one.stream == "main"} <= set(stored(path))
+
+
+def test_nothing_is_written_as_acknowledged_that_a_power_cut_would_take_back(tmp_path: Path) -> None:
+    """Positions that are only in memory will be other blocks after it, and nobody would send those."""
+    with Store.open(tmp_path / "buffer.db", TRUSTED) as store:
+        store.append([Station(epoch=store.epoch).seal()], {("province", "main"): Intervals([(1, 1000)])})
+        assert store.acknowledged("province", "main") == Intervals([(1, store.last_position("main"))])

@@ -40,7 +40,7 @@ class Small:
         self.second = 0
         identity = Identity("station-1", key(), "0.1.0", bytes(32), bytes(32))
         rules = Rules(Quota(limit, keep_ns, 0, when_full), {"province": None} if carried else {})
-        site = Site(path, identity, (key().public_key,), {"main": (METER,)}, 56_000, rules)
+        site = Site(path, identity, (key().public_key,), {"main": (METER,)}, 56_000, rules=rules)
         numbers = iter(range(1, 1 << 40))
         self.keeper = Keeper(site, lambda: moment(self.second), lambda: next(numbers).to_bytes(8, "big"))
         self.keeper.open(["province"] if carried else [])

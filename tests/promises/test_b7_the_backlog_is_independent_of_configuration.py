@@ -18,7 +18,7 @@ def keeper(path, catalogues, uplinks, second, limit=50_000_000):
     """Open a keeper with this configuration."""
     identity = Identity("station-1", key(), "0.1.0", bytes(32), bytes(32))
     rules = Rules(Quota(limit, 10**18, 0), dict.fromkeys(uplinks))
-    site = Site(path, identity, (key().public_key,), catalogues, 56_000, rules)
+    site = Site(path, identity, (key().public_key,), catalogues, 56_000, rules=rules)
     numbers = iter(range(1, 1 << 40))
     opened = Keeper(site, lambda: moment(second), lambda: next(numbers).to_bytes(8, "big"))
     return opened, opened.open(uplinks)

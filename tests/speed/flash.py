@@ -57,7 +57,7 @@ def measure(seconds: int, seals: int, limit: int, directory: Path) -> dict[str, 
     walk = Walk()
     identity = Identity("station-1", DeviceKey.from_seed(bytes(32)), "0", bytes(32), bytes(32))
     rules = Rules(Quota(limit, 60 * 86400 * 10**9, 0), {"province": None})
-    site = Site(directory / "buffer.db", identity, (identity.signer.public_key,), {"main": LAYOUTS}, 56_000, rules)
+    site = Site(directory / "buffer.db", identity, (identity.signer.public_key,), {"main": LAYOUTS}, 56_000, rules=rules)
     quality = ClockQuality("synchronised", 1_000_000, "ntp")
     keeper = Keeper(site, lambda: Moment(bytes(16), boot_ns, 10**18, quality), lambda: os.urandom(8))
     keeper.open(["province"])

@@ -59,7 +59,7 @@ def start(path: Path) -> None:
     began = time.perf_counter()
     identity = Identity("station-1", KEY, "0", bytes(32), bytes(32))
     rules = Rules(Quota(10**11, 10**18, 0), {"province": None})
-    site = Site(path, identity, (KEY.public_key,), {"main": (LAYOUT,)}, 56_000, rules)
+    site = Site(path, identity, (KEY.public_key,), {"main": (LAYOUT,)}, 56_000, rules=rules)
     keeper = Keeper(site, lambda: NOW, lambda: os.urandom(8))
     keeper.open(["province"])
     opened = time.perf_counter()

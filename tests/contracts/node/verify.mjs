@@ -84,6 +84,12 @@ export function openBlock(bytes, trust) {
   const block = cbor(bytes, "block");
   need(Array.isArray(block) && block.length === 2 && isBytes(block[0]) && (block[1] === null || isBytes(block[1])), "block");
   const [envelope, payload] = block;
+  const { kid, content } = openSign1(envelope, trust, "trambien-block");
+  return { digest: hex(sha256(envelope)), kid, header: readHeader(content, kid), payload };
+}
+
+// A COSE_Sign1 of one type, by a trusted key.
+function openSign1(envelope, trust, type) {
   need(envelope.length <= MAX_ENVELOPE, "envelope-size");
   const sign1 = cbor(envelope, "not-sign1", { tags: true, only: true });
   need(sign1 instanceof Tagged && sign1.tag === 18 && Array.isArray(sign1.item) && sign1.item.length === 4, "not-sign1");
@@ -91,11 +97,77 @@ export function openBlock(bytes, trust) {
   need(isBytes(protectedBytes) && isBytes(headerBytes) && isBytes(signature), "not-sign1");
   need(unprotected instanceof Map && unprotected.size === 0, "not-sign1");
   const kid = hex(protectedBytes.subarray(6, 38));
-  need(hex(protectedBytes) === hex(encode(new Map([[1, -8], [4, Buffer.from(kid, "hex")], [16, "trambien-block"]]))), "wrong-type");
+  need(hex(protectedBytes) === hex(encode(new Map([[1, -8], [4, Buffer.from(kid, "hex")], [16, type]]))), "wrong-type");
   need(trust.has(kid), "foreign-key", kid);
   const signed = encode(["Signature1", protectedBytes, new Uint8Array(0), headerBytes]);
   need(verifySignature(null, signed, trust.get(kid), signature), "bad-signature");
-  return { digest: hex(sha256(envelope)), kid, header: readHeader(headerBytes, kid), payload };
+  return { kid, content: headerBytes };
+}
+
+// ---- Key statements (section 7)
+
+const publicKey = (x) => createPublicKey({ key: Buffer.concat([SPKI, x]), format: "der", type: "spki" });
+const thumbprint = (x) => hex(sha256(encode(new Map([[1, 1], [-1, 6], [-2, x]]))));
+
+// Both signatures are judged by the keys that the statement names; whether the old one is trusted is another question.
+function readStatement(item) {
+  const [byOld, byNew] = record(item, 2, "key-statement");
+  need(isBytes(byOld) && isBytes(byNew) && byOld.length <= MAX_ENVELOPE, "key-statement");
+  const sign1 = cbor(byOld, "key-statement", { tags: true, only: true });
+  need(sign1 instanceof Tagged && isArray(sign1.item, 4) && isBytes(sign1.item[2]), "key-statement");
+  const content = integerMap(cbor(sign1.item[2], "key-statement"), "key-statement");
+  const [gateway, old, next, counter] = [0, 1, 2, 3].map((key) => content.get(key));
+  need(isText(gateway, MAX_NAME) && isBytes(old, 32) && isBytes(next, 32), "key-statement");
+  need(within(counter, 0, 2n ** 63n - 1n) && hex(old) !== hex(next), "key-statement");
+  const signedBy = (envelope, x) => openSign1(envelope, new Map([[thumbprint(x), publicKey(x)]]), "trambien-key").content;
+  need(hex(signedBy(byOld, old)) === hex(signedBy(byNew, next)), "key-statement");
+  return { old: thumbprint(old), next: thumbprint(next), key: publicKey(next) };
+}
+
+function statementsIn(raw) {
+  const sections = integerMap(cbor(raw, "payload"), "payload");
+  const found = [];
+  for (const [type, , , data] of sections.has(3) ? readEvents(sections.get(3)) : []) {
+    const datum = (name) => data.find(([key]) => key === name)?.[1];
+    if (type === "key-rotated") found.push(datum("statement"));
+    if (type === "start") found.push(...[datum("keys") ?? []].map((x) => (Array.isArray(x) ? x : [x])).flat(1));
+  }
+  return found;
+}
+
+class KeyRing {
+  constructor(trust) {
+    this.trust = new Map(trust);
+    this.successors = new Map();
+    this.retired = new Map(); // stream and kid -> seq of the first statement
+  }
+
+  // Learn from a proven block; say whether all that stands where statements should is good.
+  learn({ stream, seq }, raw) {
+    let good = true;
+    for (const item of statementsIn(raw)) {
+      try {
+        this.follow(stream, seq, readStatement(item));
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        good = false;
+      }
+    }
+    return good;
+  }
+
+  follow(stream, seq, { old, next, key }) {
+    if (!this.trust.has(old)) return;
+    need((this.successors.get(old) ?? next) === next, "key-statement", "a second successor");
+    this.successors.set(old, next);
+    this.trust.set(next, key);
+    const name = JSON.stringify([stream, old]);
+    this.retired.set(name, Math.min(this.retired.get(name) ?? seq, seq));
+  }
+
+  isRetired({ stream, seq, kid }) {
+    return seq > (this.retired.get(JSON.stringify([stream, hex(kid)])) ?? Infinity);
+  }
 }
 
 // ---- The header (section 3)
@@ -476,10 +548,12 @@ export function verifyChain(inputs, trust, { values = false } = {}) {
   const { faults } = found;
   const lines = new Map(); // stream, gateway and, for volatile blocks, epoch -> seq -> block
   const report = [];
+  const ring = new KeyRing(trust);
+  const badStatements = new Set();
   let repeats = 0;
   for (const { name, bytes } of inputs) {
     try {
-      const block = openBlock(bytes, trust);
+      const block = openBlock(bytes, ring.trust);
       const { gateway, stream, seq, epoch, flags } = block.header;
       const here = { name, seq, digest: block.digest };
       report.push(here);
@@ -491,6 +565,7 @@ export function verifyChain(inputs, trust, { values = false } = {}) {
         continue;
       }
       const raw = checkPayload(block, here, faults);
+      if (raw && !learned(ring, block.header, raw)) badStatements.add(JSON.stringify([gateway, stream, seq]));
       if (!known) lines.get(key).set(seq, { ...block, raw, evicted: block.payload === null, report: here });
       else if (raw || block.payload === null) {
         repeats += 1;
@@ -503,6 +578,7 @@ export function verifyChain(inputs, trust, { values = false } = {}) {
       faults.push([error.reason, 0]);
     }
   }
+  for (const name of badStatements) faults.push(["key-statement", JSON.parse(name)[2]]);
   const known = { layouts: new Map(), catalogues: new Map() };
   const contents = [];
   const counted = [];
@@ -512,6 +588,7 @@ export function verifyChain(inputs, trust, { values = false } = {}) {
     const blocks = [...main.values()].sort((a, b) => a.header.seq - b.header.seq);
     counted.push(...blocks);
     checkLinks(blocks, accountsOf(blocks), found);
+    for (const { header } of blocks) if (ring.isRetired(header)) faults.push(["retired-key", header.seq]);
     blocks.forEach((block, i) => {
       if (!block.raw) return;
       try {
@@ -600,6 +677,16 @@ function eventsOf(header, raw) {
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     return [];
+  }
+}
+
+// What cannot be read teaches nothing, and is told in `contents`.
+function learned(ring, header, raw) {
+  try {
+    return (header.kind !== 1 && header.kind !== 2) || ring.learn(header, decompressed(header, raw));
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    return true;
   }
 }
 

@@ -1,0 +1,50 @@
+"""The watchdog is fed by progress, and leaving has bounds."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from agent import app, broker, presence, supervise
+
+
+async def test_the_watchdog_is_fed_while_progress_moves_and_not_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that stands still lets systemd restart the service."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        monkeypatch.setenv("WATCHDOG_USEC", "100000")
+        turns = 0
+        feeding = asyncio.create_task(supervise.feed_watchdog(lambda: turns))
+
+        def fed() -> int:
+            count = 0
+            while True:
+                try:
+                    assert manager.recv(100) == b"WATCHDOG=1"
+                except BlockingIOError:
+                    return count
+                count += 1
+
+        count = 0
+        for _ in range(20):
+            turns += 1
+            await asyncio.sleep(0.05)
+            count += fed()  # a full socket would block the sender
+        assert count >= 5
+        await asyncio.sleep(0.3)
+        fed()
+        await asyncio.sleep(0.5)
+        assert fed() == 0
+        feeding.cancel()
+
+
+def test_leaving_takes_less_than_five_seconds_whatever_hangs() -> None:
+    """Polls, the last seal, its delivery, the farewell and the closing connection, one after the other."""
+    bounds_s = app.POLL_S + app.SEAL_S + app.DELIVER_S + presence.FAREWELL_S + broker.CLOSE_S
+    assert bounds_s < 5
