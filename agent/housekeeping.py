@@ -9,6 +9,7 @@ What is always true here:
 - Delivered means acknowledged to every configured uplink that carries the stream. Of a stream that none carries
   nothing is delivered: its payloads go when they are older than `keep`, as `oldest`, or by policy when room is needed.
 - What is damaged in a stream is taken away before anything else is done to it.
+- What was sealed in memory is adopted before the bound of the file is set again: it may grow beyond it by that much.
 - Age is running time: it stands still while the station is off, and no clock can make it jump.
 
 The keeper enters, in the owner's thread.

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from agent.confirm import MOST_SEQ, Unfit, hexadecimal, read_object, sequence, text
 from agent.kept import Kept, Reading
-from agent.seek import Read, seek
+from agent.seek import Read
 from buffer.block import Header, read_header
 from buffer.errors import BufferFault
 
@@ -130,7 +130,7 @@ class Resends:
     async def _serve(self, request: Request, send: Send) -> None:
         head = self._head(request.stream)
         if not self._next:
-            self._next = await seek(self._read, request.stream, head, request.first)
+            self._next = max(1, request.first)
         while self._next <= head:
             last = min(head, self._next + READ_BLOCKS - 1)
             reading = await self._read(request.stream, self._next, last, READ_BYTES)

@@ -3,7 +3,8 @@
 What is always true here:
 
 - A header goes only after its payload (B5). What explains the chain stays: layouts, keys, breaks (a `start` after a
-  loss, `damaged`, `lost`) and prunings. So does everything behind the first payload that is still held.
+  loss, `damaged`, `lost`) and prunings. So does everything behind the first payload that is still held, and the clock
+  anchors of its boot, by which its time is placed.
 - The `pruned` event names the run's last digest, so the chain stays linked over it, and the Merkle tree hash of all its
   digests, so that a header kept elsewhere can be proven to have been there.
 - The run is proven by one signature, its last, and by the links: each block names the one before.
@@ -25,9 +26,12 @@ from buffer.tables import Tables
 
 BATCH = 256
 """Headers that one event replaces: some ten milliseconds of hashing."""
-LEAST = 16
+LEAST = 8
 """A shorter run between two blocks that stay is left there: its event would take as much."""
-_STAY = frozenset({PRUNED, DAMAGED, LOST, "key-rotated", "key-lost", "boot-anchored"})
+LOOK = 4096
+"""Rows over which one look for the first payload walks at most."""
+_STAY = frozenset({PRUNED, DAMAGED, LOST, "key-rotated", "key-lost", "key-enrolled"})
+_ANCHORS = frozenset({"clock-synchronised", "clock-held"})
 
 _Row = tuple[int, Block, int | None]
 _Pruned = tuple[Header, bytes, bool]
@@ -41,17 +45,36 @@ class Pruner:
         self._tables = tables
         self._trusted = trusted
         self._begin: dict[str, int] = {}
+        self._held: dict[str, int] = {}
 
     def oldest(self, stream: str, within: Intervals) -> Pruning | None:
         """Give the oldest run among these positions; None where there is none, or none yet: a look is bounded."""
-        begin = self._begin.get(stream, 1)
+        begin, boot = self._begin.get(stream, 1), self._oldest_boot(stream)
+        if boot is None:
+            return None
         for a, b in within:
             if b < begin:
                 continue
             rows = self._tables.marked_rows(stream, max(a, begin), b, BATCH)
-            run, self._begin[stream] = _first_run(rows, max(a, begin))
+            run, self._begin[stream] = _first_run(rows, max(a, begin), boot)
             return self._pruning(stream, run)
         return None
+
+    def _oldest_boot(self, stream: str) -> bytes | None:
+        """Give the boot of the oldest data that is held, of the last block where none is; None where more is to see."""
+        end = self._tables.last_position(stream)
+        first = self._held.get(stream, 1)
+        last = min(end, first + LOOK - 1)
+        for position, envelope in self._tables.payloads(stream, first, last, LOOK):
+            header = _header(position, Block(envelope, None))
+            if header is not None and header.kind == KIND_DATA:
+                self._held[stream] = position
+                return header.boot_id
+        self._held[stream] = last
+        if last < end:
+            return None
+        headers = (_header(position, block) for position, block in self._tables.rows(stream, end, end))
+        return next((header.boot_id for header in headers if header is not None), b"")
 
     def _pruning(self, stream: str, run: Sequence[_Pruned]) -> Pruning | None:
         if not run or not self._chained(stream, run):
@@ -86,7 +109,7 @@ def merkle_root(digests: Sequence[bytes]) -> bytes:
     return sha256(b"\1" + merkle_root(digests[:half]) + merkle_root(digests[half:])).digest()
 
 
-def _first_run(rows: Iterable[_Row], first: int) -> tuple[list[_Pruned], int]:
+def _first_run(rows: Iterable[_Row], first: int, boot: bytes) -> tuple[list[_Pruned], int]:
     """Give the first run that is long enough, and where the next look begins."""
     run: list[_Pruned] = []
     position = first - 1
@@ -94,7 +117,7 @@ def _first_run(rows: Iterable[_Row], first: int) -> tuple[list[_Pruned], int]:
         header = _header(position, block)
         if header is not None and header.kind == KIND_DATA and block.payload is not None:
             return (run, position) if len(run) >= LEAST else ([], _again(run, position))
-        goes = header is not None and _goes(header, block)
+        goes = header is not None and _goes(header, block, boot)
         broken = bool(run) and position != run[-1][0].seq + 1
         if run and (broken or not goes):
             if len(run) >= LEAST:
@@ -119,7 +142,7 @@ def _header(position: int, block: Block) -> Header | None:
     return header if header.seq == position else None
 
 
-def _goes(header: Header, block: Block) -> bool:
+def _goes(header: Header, block: Block, boot: bytes) -> bool:
     if header.kind == KIND_DATA:
         return block.payload is None
     if header.kind != KIND_EVENTS:
@@ -128,7 +151,8 @@ def _goes(header: Header, block: Block) -> bool:
         events = decode_payload(payload_bytes(block, header), ()).events
     except BlockInvalid:
         return False
-    return not any(map(_stays, events))
+    anchors = _ANCHORS if header.boot_id == boot else frozenset()
+    return not any(_stays(event) or event.type in anchors for event in events)
 
 
 def _stays(event: Event) -> bool:

@@ -3,7 +3,8 @@
 What is always true here:
 
 - `limit` bounds the file, its free pages included. `reserve` is free space of the file system that the file never
-  takes: as others take it, the bound comes down to the pages the file has, and eviction goes on inside them.
+  takes, and at least what the log and the next opening need: as others take it, the bound comes down to the pages the
+  file has, and eviction goes on inside them.
 - Room is made before it is needed: a commit always finds `headroom` free, so a full disk is not met in the middle of
   one.
 - Age is accumulated running time, never wall time. A block's age is that of the first mark behind it, so it is never
@@ -22,6 +23,8 @@ HEADER_BYTES = 512
 """What a block without payload takes of the file: two to a page."""
 PRUNE_ABOVE = 10
 """Headers may take this part of `limit`: a tenth."""
+LEAST_SPARE = 2 << 20
+"""What is left free however small the reserve: a log of a thousand pages, its index, and room to open the file."""
 _MOST_HEADROOM, _LEAST_HEADROOM = 16 << 20, 256 << 10
 
 
@@ -41,7 +44,7 @@ class Quota:
 
     def pages(self, space: Space, disk_free: int) -> int:
         """Give the pages that the file may have. `disk_free` are the bytes free on its file system."""
-        by_disk = space.pages + max(0, disk_free - self.reserve) // space.page_size
+        by_disk = space.pages + max(0, disk_free - max(self.reserve, LEAST_SPARE)) // space.page_size
         return min(self.limit // space.page_size, by_disk)
 
     def short(self, space: Space) -> bool:

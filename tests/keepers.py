@@ -11,15 +11,16 @@ from agent.keeper import Identity, Keeper, Site
 from buffer.quota import Quota
 
 STREAMS = ("main", "side")
+QUOTA = Quota(1_000_000, 10**18, 0)
 
 
 class Bench:
     """A keeper on a clock of its own."""
 
-    def __init__(self, path: Path, second: int = 10) -> None:
+    def __init__(self, path: Path, second: int = 10, *, quota: Quota = QUOTA) -> None:
         self.second = second
         identity = Identity("station-1", key(), "0.1.0", bytes(32), bytes(32))
-        rules = Rules(Quota(1_000_000, 10**18, 0), {"province": None})
+        rules = Rules(quota, {"province": None})
         site = Site(path, identity, (key().public_key,), dict.fromkeys(STREAMS, (METER,)), 56_000, rules=rules)
         rng = random.Random(second)
         self.keeper = Keeper(site, lambda: moment(self.second), lambda: rng.randbytes(8))

@@ -156,7 +156,7 @@ def test_headers_beyond_a_tenth_of_the_limit_are_pruned_and_signed(tmp_path):
     found = rows(path)
     assert 1 in found, "the layouts are still needed"
     assert ledger.held + ledger.evicted + ledger.pruned == ledger.head
-    assert small.keeper.read("main", 3, 3, 1000).gone == (3,)
+    assert small.keeper.read("main", 3, 3, 1000).gone == ((3, 3, "pruned"),)
     report = proven(path)
     assert report.verdict == "complete"
 
@@ -210,3 +210,20 @@ def test_a_commit_that_found_no_room_finds_it_when_it_is_tried_again(tmp_path):
     assert after.readings == ledger.readings + 120_000
     assert after.evicted > ledger.evicted
     assert proven(path).verdict == "complete"
+
+
+@pytest.mark.parametrize("kind", ["clock-synchronised", "clock-held", "key-enrolled", "key-rotated", "key-lost"])
+def test_what_explains_time_and_keys_survives_pruning(tmp_path, kind):
+    """Anchors of the boot whose data is still held, and what became of the key."""
+    path = tmp_path / "buffer.db"
+    with Store.open(path, TRUSTED) as store:
+        station = station_of(store)
+        for at in range(40):
+            named = [Event(kind if at == 20 else "other", at, bytes(8), ())]
+            store.append([station.seal(Batch(events=named))])
+        store.append([station.seal()])
+        pruning = Pruner(store, store.trusted).oldest("main", Intervals([(1, 42)]))
+        assert pruning is not None
+        last = pruning.account.last
+        (told,) = store.read("main", last + 1, last + 1).blocks
+        assert kind in {event.type for event in events_of(told[1], told[2])}
