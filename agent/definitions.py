@@ -18,9 +18,9 @@ from buffer.store import Store
 
 
 class Definitions:
-    """Looks definitions up. `opened` gives the store, or raises what the store raises."""
+    """Looks definitions up. `site` gives the present settings, `opened` the store, or raises what the store raises."""
 
-    def __init__(self, site: Site, opened: Callable[[], Store]) -> None:
+    def __init__(self, site: Callable[[], Site], opened: Callable[[], Store]) -> None:
         self._site = site
         self._opened = opened
 
@@ -32,8 +32,8 @@ class Definitions:
 
     def of_stream(self, stream: str, catalogue: bytes) -> tuple[Layout, ...]:
         """Give what a stream's positions mean: of one that is not configured any more, as its last block names it."""
-        if stream in self._site.catalogues:
-            return self._site.catalogues[stream]
+        if stream in self._site().catalogues:
+            return self._site().catalogues[stream]
         try:
             known = self.get(catalogue)
             return tuple(decode_layout(known.layouts[one]) for one in decode_catalogue(known.catalogue))
@@ -48,8 +48,8 @@ class Definitions:
             stored = find(self._opened())
             if stored is not None and sha256(stored).digest() == digest:
                 return stored
-        for layouts in self._site.catalogues.values():
+        for layouts in self._site().catalogues.values():
             for encoded in (*map(encode_layout, layouts), encode_catalogue(tuple(map(layout_id, layouts)))):
                 if sha256(encoded).digest() == digest:
                     return encoded
-        raise BufferUnreadable(path=str(self._site.path), reason=f"definition {digest.hex()[:16]} is damaged")
+        raise BufferUnreadable(path=str(self._site().path), reason=f"definition {digest.hex()[:16]} is damaged")

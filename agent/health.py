@@ -261,6 +261,8 @@ class Health:
     """What is in memory only."""
     key_error: Trouble | None = None
     """Why the platform cannot know the key."""
+    config_error: Trouble | None = None
+    """Why the last reload was refused; the configuration before it runs on."""
 
     def document(self, now_ns: int, uplink: str | None = None) -> Document:
         """Render the state as JSON: of the whole station, or of what concerns one uplink's streams."""
@@ -273,6 +275,7 @@ class Health:
             "key": self.key_id,
             "key_error": trouble_document(self.key_error),
             "config": self.config_digest,
+            "config_error": trouble_document(self.config_error),
             "uptime_s": round((now_ns - self.started_ns) / 1e9, 3),
             "boot_ns": now_ns,
             "clock": self.clock,

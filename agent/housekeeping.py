@@ -68,7 +68,7 @@ class Housekeeping:
     """The plans for one opening of the store."""
 
     def __init__(self, rules: Rules, store: Store, boot_ns: int) -> None:
-        self._rules = rules
+        self.rules = rules
         self._store = store
         self._evictor = Evictor(store, store.trusted)
         self._pruner = Pruner(store, store.trusted)
@@ -105,7 +105,7 @@ class Housekeeping:
 
     def alarm(self, path: Path) -> Trouble | None:
         """Say what a person must look at: the disk has less left than the buffer must not take."""
-        quota = self._rules.quota
+        quota = self.rules.quota
         if quota is None or self.disk_free < 0 or self.disk_free >= quota.reserve:
             return None
         return "buffer.reserve", {"path": path, "free": self.disk_free // _MB, "reserve": quota.reserve // _MB}
@@ -126,7 +126,7 @@ class Housekeeping:
         if self._running_ns - self._noted_ns < NOTE_RUNNING_NS:
             return ()
         self._noted_ns = self._running_ns
-        quota = self._rules.quota
+        quota = self.rules.quota
         if quota is None:
             return (Aged(self._running_ns),)
         step_ns = quota.keep_ns // AGE_MARKS
@@ -142,7 +142,7 @@ class Housekeeping:
     def _make_room(
         self, streams: list[str], settled: Mapping[tuple[str, str], Intervals], boot_ns: int
     ) -> tuple[Change, ...]:
-        quota = self._rules.quota
+        quota = self.rules.quota
         if quota is None:
             return ()
         self._bound()
@@ -152,7 +152,7 @@ class Housekeeping:
 
     def _bound(self) -> None:
         """Renew the bound of the file from `limit` and from what the file system has left."""
-        quota = self._rules.quota
+        quota = self.rules.quota
         if quota is None:
             return
         found = os.statvfs(self._store.path.parent)
@@ -165,7 +165,7 @@ class Housekeeping:
         self.space = space
 
     def _delivered(self, stream: str, settled: Mapping[tuple[str, str], Intervals]) -> Intervals:
-        carriers = self._rules.carriers_of(stream)
+        carriers = self.rules.carriers_of(stream)
         end = self._store.last_position(stream)
         found = Intervals([(1, end)] if carriers and end else [])
         for uplink in carriers:
@@ -178,7 +178,7 @@ class Housekeeping:
         for stream in self._by_age(streams, delivered):
             if (eviction := self._evictor.oldest(stream, delivered[stream], DELIVERED)) is not None:
                 return (eviction,)
-        quota = self._rules.quota
+        quota = self.rules.quota
         policy = "oldest" if quota is None else quota.when_full
         found: list[Change] = []
         for stream in streams:
@@ -216,7 +216,7 @@ class Housekeeping:
             upto = quota.expired(self._store.ages(stream), self._running_ns)
             if not upto:
                 continue
-            carried = bool(self._rules.carriers_of(stream))
+            carried = bool(self.rules.carriers_of(stream))
             within = self._delivered(stream, settled).overlap(_all(upto)) if carried else _all(upto)
             reason = DELIVERED if carried else "oldest"
             if (eviction := self._evictor.oldest(stream, within, reason, least=BATCH)) is not None:
@@ -231,7 +231,7 @@ class Housekeeping:
         if not quota.too_many_headers(bare) or boot_ns < self._prune_ns:
             return ()
         for stream in streams:
-            carried = self._rules.carriers_of(stream)
+            carried = self.rules.carriers_of(stream)
             within = self._delivered(stream, settled) if carried else _all(self._store.last_position(stream))
             if (pruning := self._pruner.oldest(stream, within)) is not None:
                 return (pruning,)

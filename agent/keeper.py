@@ -30,7 +30,7 @@ from agent.branch import Branch, Doubt, kept_of
 from agent.definitions import Definitions
 from agent.health import Document, StreamHealth, Trouble
 from agent.housekeeping import Housekeeping
-from agent.kept import VOLATILE, AckKey, Definition, Identity, Kept, Reading, Site
+from agent.kept import VOLATILE, AckKey, Definition, Identity, Kept, Reading, Site, Turn
 from agent.log import Log
 from agent.opener import Opened, check_room, open_store, warn_of_library, write_highest
 from buffer.changes import LOST, Change, Damage
@@ -79,7 +79,7 @@ class Keeper:
         self._branch: Branch | None = None
         self._known: dict[str, str] = {}
         self._broken: Opened | None = None
-        self._definitions = Definitions(site, lambda: self._opened()[0])
+        self._definitions = Definitions(lambda: self._site, lambda: self._opened()[0])
         self._housekeeping: Housekeeping | None = None
         self._planned: tuple[Change, ...] = ()
         self._settled: dict[AckKey, Intervals] = {}
@@ -127,6 +127,33 @@ class Keeper:
         return self._site.rules.carriers_of(stream)
 
     # -- sealing ---------------------------------------------------------------------------------------------------
+
+    def acknowledged(self, uplinks: Iterable[str], streams: Iterable[str]) -> dict[AckKey, Intervals]:
+        """Give what uplinks have acknowledged of streams, known before or not. Raises what `open` raises."""
+        store, _ = self._opened()
+        known = tuple(dict.fromkeys((*streams, *self.ledgers)))
+        found = {(uplink, stream): store.acknowledged(uplink, stream) for uplink in uplinks for stream in known}
+        self._settled = {**{key: intervals.copy() for key, intervals in found.items()}, **self._settled}
+        return found
+
+    def turn(self, turn: Turn) -> None:
+        """Change what positions mean, what counts as delivered, and the configuration's digest, from the next block on.
+
+        A stream that goes keeps its catalogue, so that what is still to be said of it can be.
+        """
+        site = self._site
+        self._site = replace(
+            site,
+            catalogues={**site.catalogues, **turn.catalogues},
+            identity=replace(site.identity, config=turn.config),
+            rules=replace(site.rules, carriers=turn.carriers),
+        )
+        self._planned = tuple(one for one in self._planned if isinstance(one, Damage))  # the rest by the new rules
+        self.ledgers = {**dict.fromkeys(turn.catalogues, StreamHealth()), **self.ledgers}
+        if self._housekeeping is not None:
+            self._housekeeping.rules = self._site.rules
+        if self._sealer is not None and self._sealer.opening is not None:
+            self._sealer = replace(self._sealer, opening=self._sealer.opening._replace(config=turn.config))
 
     def seal(self, batches: Mapping[str, Batch], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
         """Seal and commit. Raises CommitFailed; the batches are unharmed and may be given again."""

@@ -51,6 +51,14 @@ class Site:
     rules: Rules = field(default_factory=Rules)
 
 
+class Turn(NamedTuple):
+    """What changes while the station runs: catalogues, the configuration's digest, and who carries which streams."""
+
+    catalogues: Mapping[str, tuple[Layout, ...]]
+    config: bytes
+    carriers: Mapping[str, tuple[str, ...] | None]
+
+
 class Kept(NamedTuple):
     """A committed block, its position in its stream, and the digest of the catalogue it needs."""
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from agent.health import Health
 from agent.keeper import Keeper
-from agent.kept import AckKey, Definition, Kept, Reading
+from agent.kept import AckKey, Definition, Kept, Reading, Turn
 from agent.log import Log
 from agent.owner import Owner
 from agent.volatile import Lost, Outage, Ring
@@ -232,9 +232,30 @@ class Recorder:
 
     async def open(self, uplinks: Iterable[str]) -> None:
         """Open the buffer and learn what each uplink has acknowledged. Raises what the store raises."""
-        names = [name for uplink in uplinks for name in (uplink, uplink + TOLD)]
-        self._settled = await self._owner.call(lambda: self._keeper.open(names))
+        self._settled = await self._owner.call(lambda: self._keeper.open(_kept_under(uplinks)))
         self._gathering = {stream: Batch() for stream in self._streams}
+        self._note_ledger()
+
+    async def admit(self, uplinks: Iterable[str], streams: Iterable[str]) -> None:
+        """Learn what uplinks and streams that come anew have been settled before. Raises what the store raises."""
+        found = await self._owner.call(lambda: self._keeper.acknowledged(_kept_under(uplinks), streams))
+        self._settled = {**found, **self._settled}
+
+    async def turn(self, turn: Turn, seal_every_ns: int) -> None:
+        """Seal what was gathered; from then on positions mean what the new catalogues say.
+
+        What fills frames of a layout that goes must have stopped, and of one that comes must not have begun.
+        """
+        self._tell_merged(0)
+        self._rotate()
+        self._urgent.set()
+        while self._waiting:  # noqa: ASYNC110 - once a reload, and for a commit at most
+            await asyncio.sleep(0.01)
+        await self._owner.call(lambda: self._keeper.turn(turn))
+        self._streams = tuple(turn.catalogues)
+        self._sealed_ns = {**dict.fromkeys(turn.catalogues, self.clock.boot_ns()), **self._sealed_ns}
+        self._seal_every_ns = seal_every_ns
+        self._urgent.set()
         self._note_ledger()
 
     async def run(self) -> None:
@@ -427,3 +448,8 @@ class Recorder:
         self._health.clock = self._keeper.clock
         gone = {stream: positions.count() for stream, positions in self._ring.gone.items()}
         self._health.ring = {"blocks": len(self._ring), "bytes": self._ring.size, "lost": gone}
+
+
+def _kept_under(uplinks: Iterable[str]) -> tuple[str, ...]:
+    """Give the names under which something is kept of these uplinks."""
+    return tuple(name for uplink in uplinks for name in (uplink, uplink + TOLD))

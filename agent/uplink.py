@@ -101,6 +101,10 @@ class Uplink:
         while self._health.connected and any(self._health.pending.values()):  # noqa: ASYNC110 - once, when leaving
             await asyncio.sleep(0.02)
 
+    def retire(self) -> None:
+        """Hear of commits no more; `run` has ended. What was acknowledged stays with the recorder."""
+        self._recorder.listeners.remove(self._committed)
+
     async def _choose_starts(self) -> None:
         """Choose, once for each stream, where a new uplink begins."""
         for stream in self._carriage.streams:

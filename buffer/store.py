@@ -66,6 +66,7 @@ EPOCH_BYTES = 8
 MAX_READ_BYTES = 4 << 20
 MAX_POSITION = (1 << 40) - 1
 _CHUNK = 64
+_ENVELOPES = 1024
 
 
 def sqlite_version() -> tuple[int, ...]:
@@ -405,6 +406,15 @@ class Reader(Tables):
     def blocks(self, stream: str, first: int = 1, last: int = MAX_POSITION) -> Iterator[tuple[int, Block]]:
         """Go over a stream's blocks in order of position, a few a transaction: the writer is never held up."""
         while first <= last and (rows := self.rows(stream, first, last, limit=_CHUNK)):
+            yield from rows
+            first = rows[-1][0] + 1
+
+    def envelopes(self, stream: str, first: int = 1, last: int = MAX_POSITION) -> Iterator[tuple[int, bytes]]:
+        """Go over a stream's envelopes alone, in order of position: the payloads are not read from the disk."""
+        number = self.number(stream)
+        select = f"SELECT position, envelope FROM block_{number or 0:d}"  # noqa: S608
+        select += " WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"
+        while number and first <= last and (rows := self._rows(select, first, last, _ENVELOPES)):
             yield from rows
             first = rows[-1][0] + 1
 

@@ -63,7 +63,7 @@ class ChainPlacer:
         self._next[stream] = max(self._next[stream], first, reading.reached + 1)
 
     def _note(self, kept: Kept) -> None:
-        timeline = self._timelines[kept.stream]
+        timeline = self._timelines.setdefault(kept.stream, Timeline())  # a stream may come with a reload
         header = read_header(kept.block.envelope)
         timeline.note(header)
         if header.kind == KIND_EVENTS and kept.block.payload is not None:

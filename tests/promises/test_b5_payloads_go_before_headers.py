@@ -8,10 +8,11 @@ from chains import METER, SECOND, event_batch, key, moment, station_of
 
 from agent.housekeeping import Rules
 from agent.keeper import Identity, Keeper, Site
+from buffer.accounts import events_of
 from buffer.block import KIND_DATA, open_envelope, trust
 from buffer.errors import CommitFailed, StoreFull
 from buffer.evict import Evictor
-from buffer.frame import Frame
+from buffer.frame import Event, Frame
 from buffer.intervals import Intervals
 from buffer.prune import Pruner, merkle_root
 from buffer.quota import Quota
