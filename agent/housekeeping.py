@@ -91,7 +91,7 @@ class Housekeeping:
 
     def urgent(self, settled: Mapping[tuple[str, str], Intervals]) -> tuple[Change, ...]:
         """Say what goes where a commit found no room."""
-        self._bound()
+        self.bound()
         streams, found = list(self._store.streams()), list[Change]()
         for _ in range(URGENT_BATCHES):
             found += self._shrink(streams, settled)
@@ -145,17 +145,20 @@ class Housekeeping:
         quota = self.rules.quota
         if quota is None:
             return ()
-        self._bound()
+        self.bound()
         if quota.short(self.space) and (changes := self._shrink(streams, settled)):
             return changes
         return (*self._expire(quota, streams, settled), *self._prune(quota, streams, settled, boot_ns))
 
-    def _bound(self) -> None:
+    def bound(self) -> None:
         """Renew the bound of the file from `limit` and from what the file system has left."""
         quota = self.rules.quota
         if quota is None:
             return
-        found = os.statvfs(self._store.path.parent)
+        try:
+            found = os.statvfs(self._store.path.parent)
+        except OSError:  # a medium that cannot be asked: what is tried next will say so
+            return
         self.disk_free = found.f_bavail * found.f_frsize
         space = self._store.space()
         pages = quota.pages(space, self.disk_free)

@@ -267,7 +267,9 @@ class Keeper:
         boot_ns = self._moment().boot_ns
         if not self._planned:
             self._plan(self._believed(lambda _: self._house.plan(self._settled, boot_ns)))
-            self.alarm, self.buffer = self._house.alarm(self._site.path), self._house.document()
+        else:  # it waits for the next commit, and the alarm must not
+            self._house.bound()
+        self.alarm, self.buffer = self._house.alarm(self._site.path), self._house.document()
         if boot_ns - self._noted_ns >= NOTE_HIGHEST_NS:
             self._noted_ns = boot_ns
             write_highest(self._site.path, {stream: head.seq for stream, head in store.heads().items()})
