@@ -23,6 +23,7 @@ from agent.health import Health
 from agent.keeper import AckKey, Definition, Keeper, Kept, Reading
 from agent.log import Log
 from agent.owner import Owner
+from agent.schedule import next_seal_ns
 from agent.volatile import Lost, Outage, Ring
 from buffer.errors import CommitFailed
 from buffer.frame import Change, Event, EventData, Frame, Layout
@@ -284,7 +285,7 @@ class Recorder:
         self._owner.end()
 
     async def _until_next_seal(self) -> None:
-        until_ns = (self.clock.boot_ns() // self._seal_every_ns + 1) * self._seal_every_ns
+        until_ns = next_seal_ns(self.clock.boot_ns(), self._seal_every_ns)
         if self._health.volatile:
             until_ns = min(until_ns, self._outage.next_ns)
         while (wait_ns := until_ns - self.clock.boot_ns()) > 0 and not self._urgent.is_set():
