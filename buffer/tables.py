@@ -25,7 +25,8 @@ from buffer.errors import BlockInvalid, BufferLocked, BufferNewer, BufferUnreada
 from buffer.intervals import Intervals
 from buffer.schema import APPLICATION_ID, SCHEMA, migrate
 
-CACHE_KIB = 2048
+CACHE_KIB = 512
+"""What SQLite may keep of the file. Commits touch the end of a tree, readers go in order: more changes no figure."""
 _MAGIC = b"SQLite format 3\0"
 
 

@@ -54,7 +54,7 @@ def short(number: float | None) -> str:
     """Write a number with three digits that mean something."""
     if number is None:
         return ""
-    if abs(number) >= 1000:
+    if abs(number) >= 999.5:
         return f"{number:,.0f}"
     return f"{number:.3g}"
 
