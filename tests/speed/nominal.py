@@ -11,8 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from agent import service
 from speed.site import Load, links_of, registers, site, station
+
+from agent import service
 
 
 async def profiled(seconds: float, every: str, file: Path) -> None:

@@ -35,9 +35,10 @@ def svg(figures: Sequence[Figure], title: str) -> str:
 
 def _bar(figure: Figure, top: int) -> list[str]:
     length = min(FULL * use_of_budget(figure), WIDE - LEFT - 130)
+    name = escape(f"{figure.group}: {figure.name}")
     told = f"{short(figure.median)} of {short(figure.budget)} {figure.unit}"
     return [
-        f'<text x="{LEFT - 8}" y="{top + 13}" font-size="12" text-anchor="end">{escape(figure.group)}: {escape(figure.name)}</text>',
+        f'<text x="{LEFT - 8}" y="{top + 13}" font-size="12" text-anchor="end">{name}</text>',
         f'<rect x="{LEFT}" y="{top + 3}" width="{length:.1f}" height="{ROW - 8}" fill="{COLOURS[bool(figure.met)]}"/>',
         f'<text x="{LEFT + length + 6:.1f}" y="{top + 13}" font-size="12">{escape(told)}</text>',
     ]
