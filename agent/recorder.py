@@ -38,7 +38,7 @@ ROOM_READINGS = 400_000
 """So many readings may wait for a commit before pollers must wait."""
 EMPTY_SEAL_NS = 300 * NS_PER_S
 MERGE_NS = 60 * NS_PER_S
-RECENT_BYTES = 2_000_000
+RECENT_BYTES = 500_000
 TURN_NS = 5 * NS_PER_S
 """However long the interval, the loop turns this often, so that the watchdog sees it live."""
 
