@@ -89,6 +89,8 @@ def judged(running: Station) -> tuple[tuple[float, float], float]:
     for line in running.settled.read_text().splitlines():
         stream, position, t_ns = line.split()
         settled[stream, int(position)] = int(t_ns)
+    if not settled:
+        raise ValueError("no block was acknowledged")
     latencies, lateness = [], []
     for position, every_ns, frame in _frames(running.buffer):
         if position > FIRST_BLOCKS and ("main", position) in settled:

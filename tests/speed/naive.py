@@ -33,6 +33,8 @@ def main(settings: dict[str, Any]) -> None:
     """Poll, store, publish, until SIGTERM."""
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    so_far = Path(settings["out"]).with_suffix(".so_far")
+    so_far.write_text("0")
     database = sqlite3.connect(settings["database"], isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
@@ -53,7 +55,7 @@ def main(settings: dict[str, Any]) -> None:
             done["readings"] += len(values)
         due_s = max(due_s + settings["every_s"], time.monotonic())
         send(client, database, settings["topic"], due_s, done)
-        Path(settings["out"]).with_suffix(".so_far").write_text(str(done["sent"]))
+        so_far.write_text(str(done["sent"]))
         while not stopped and (left_s := due_s - time.monotonic()) > 0:
             time.sleep(min(left_s, 0.2))
     client.loop_stop()

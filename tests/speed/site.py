@@ -218,6 +218,8 @@ async def naive(
         process = python("-m", "speed.naive", str(folder / "settings.json"), errors=folder / "log")
         running = Station(process, folder, proxy)
         try:
+            while process.poll() is None and not running.settled.with_suffix(".so_far").exists():
+                await asyncio.sleep(0.02)
             yield running
         finally:
             await asyncio.get_running_loop().run_in_executor(None, running.stop)
