@@ -62,7 +62,7 @@ def python(*arguments: str, errors: Path | None = None) -> subprocess.Popen[byte
         return subprocess.Popen([sys.executable, *arguments], stdout=sink, stderr=sink, env=environment)
 
 
-def stop(process: subprocess.Popen[bytes], patience_s: float = 15) -> None:
+def stop(process: subprocess.Popen[bytes], patience_s: float = 60) -> None:
     """Ask a process to end, and make it end."""
     process.terminate()
     try:

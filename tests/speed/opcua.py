@@ -107,13 +107,15 @@ async def changes(around: Site, name: str, per_s: float, warm_s: float, seconds:
     port, folder = free_ports(1)[0], around.directory
     written, heard = folder / f"{name}.written", folder / f"{name}.heard"
     async with _process("serve", str(port), str(NODES), str(per_s), str(written)) as server:
-        while not written.exists():
+        while server.poll() is None and not written.exists():
             await asyncio.sleep(0.1)
         async with (
             _process("client", str(port), str(NODES), str(heard)) as bare,
             station(around, name, link(port, NODES)) as running,
         ):
             await running.until_measuring()
+            while bare.poll() is None and not heard.exists():
+                await asyncio.sleep(0.1)
             await asyncio.sleep(warm_s)
             calibration_ms = calibrate_ms()
             before = running.spent(), spent(bare.pid), spent(server.pid)
