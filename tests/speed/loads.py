@@ -59,6 +59,7 @@ def percentile(numbers: list[float], share: float) -> float:
 async def observed(running: Station, warm_s: float, seconds: float) -> Run:
     """Measure a station over a window; latencies are filled in by `judged` once it has left."""
     await running.until_measuring()
+    await running.until_acknowledged()
     await asyncio.sleep(warm_s)
     calibration = [calibrate_ms()]
     first, before, bytes_before = await running.status(), running.spent(), running.proxy.passed

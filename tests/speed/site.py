@@ -160,6 +160,14 @@ class Station:
             await asyncio.sleep(0.005)
         raise TimeoutError((self.folder / "log").read_text())
 
+    async def until_acknowledged(self, patience_s: float = 60) -> None:
+        """Wait until the platform has acknowledged a block."""
+        until_s = time.monotonic() + patience_s
+        while not (await self.status())["uplinks"]["province"]["acknowledged"].get("main"):
+            if time.monotonic() > until_s:
+                raise TimeoutError((self.folder / "log").read_text())
+            await asyncio.sleep(0.02)
+
     def stop(self) -> None:
         """Let it leave in order."""
         stop(self._process)
