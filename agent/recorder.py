@@ -24,6 +24,7 @@ from agent.keeper import Keeper
 from agent.kept import AckKey, Definition, Kept, Reading, Turn
 from agent.log import Log
 from agent.owner import Owner
+from agent.schedule import next_seal_ns
 from agent.volatile import Lost, Outage, Ring
 from buffer.changes import Account, Loss
 from buffer.errors import BufferFault, CommitFailed
@@ -39,7 +40,7 @@ ROOM_READINGS = 400_000
 """So many readings may wait for a commit before pollers must wait."""
 EMPTY_SEAL_NS = 300 * NS_PER_S
 MERGE_NS = 60 * NS_PER_S
-RECENT_BYTES = 2_000_000
+RECENT_BYTES = 500_000
 TURN_NS = 5 * NS_PER_S
 """However long the interval, the loop turns this often, so that the watchdog sees it live."""
 
@@ -284,7 +285,7 @@ class Recorder:
         self._owner.end()
 
     async def _until_next_seal(self) -> None:
-        until_ns = (self.clock.boot_ns() // self._seal_every_ns + 1) * self._seal_every_ns
+        until_ns = next_seal_ns(self.clock.boot_ns(), self._seal_every_ns)
         if self._health.volatile:
             until_ns = min(until_ns, self._outage.next_ns)
         while (wait_ns := until_ns - self.clock.boot_ns()) > 0 and not self._urgent.is_set():

@@ -12,6 +12,7 @@ from agent import failures, faults, log, supervise
 from agent.app import App
 from agent.clock import SystemClock
 from agent.errors import Exit
+from agent.machine import give_back
 from agent.settings import credentials, read
 from agent.words import Words
 from config.errors import ConfigFaults
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         app = App(settings, clock, given, reread=read_again)
         del settings  # the places of every key are not needed any more, and are megabytes
+        give_back()
         asyncio.run(_run(app))
     except* failures.Mendable as ended:
         code = failures.tell(failures.first(ended), words)

@@ -29,7 +29,8 @@ from buffer.intervals import Intervals
 from buffer.schema import APPLICATION_ID, HEAD, SCHEMA, WITH_LEDGER, migrate
 from buffer.seal import Head
 
-CACHE_KIB = 2048
+CACHE_KIB = 512
+"""What SQLite may keep of the file. Commits touch the end of a tree, readers go in order: more changes no figure."""
 _SPACE = ("page_size", "page_count", "freelist_count", "max_page_count")
 _ACKNOWLEDGED = "SELECT intervals FROM acknowledged WHERE uplink = ? AND stream = ?"
 _CHECK = 8
