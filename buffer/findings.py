@@ -18,7 +18,7 @@ from buffer.accounts import DAMAGED, LOST, PRUNED
 from buffer.intervals import Intervals
 from buffer.line import Line
 from buffer.report import Abandoned, EpochReport, Fault, Gap, Hole, Ledger, Report, Verdict
-from buffer.runs import Run
+from buffer.runs import Run, grows
 
 Name = tuple[str, str]
 """Gateway and stream."""
@@ -173,13 +173,14 @@ def _withheld(name: Name, line: Line) -> Iterator[Fault]:
 
 
 def _broken(name: Name, runs: tuple[Run, ...], line: Line) -> Iterator[Fault]:
-    """Give neighbours by number of which the later names another predecessor than the one that was there."""
+    """Give neighbours by number of which the later names another predecessor, or has less behind it, than the earlier says."""
     for left, right in pairwise(runs):
         if right.first.seq <= left.last.seq + 1:
             yield Fault("broken-link", None, *name, right.first.seq)
+        elif right.before < left.totals.readings or not grows(left.totals, right.begins):
+            yield Fault("totals", None, *name, right.first.seq)
     for run in runs:
-        digest = line.accounts.ends.get(run.first.seq - 1)
-        if digest is not None and digest != run.prev:
+        if line.accounts.ends.get(run.first.seq - 1, {run.prev}) != {run.prev}:
             yield Fault("broken-link", None, *name, run.first.seq)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from buffer.accounts import Accounts
-from buffer.block import KIND_DATA, Header
+from buffer.block import KIND_DATA, KIND_DEFINITIONS, KIND_EVENTS, Header
 from buffer.intervals import Intervals
 from buffer.report import Edge
 from buffer.runs import Runs, edge_of, run_of
@@ -90,7 +90,7 @@ class Line:
             self.gone.add(header.seq)
             if header.kind == KIND_DATA:
                 self.holes.add(Stretch(edge, edge, header.readings))
-            else:
+            elif header.kind in (KIND_DEFINITIONS, KIND_EVENTS):
                 self.withheld.add(header.seq)
         return self.runs.add(run_of(header, digest))
 

@@ -61,7 +61,7 @@ def sign_statement(gateway: str, old: Signer, new: Signer, counter: int) -> Enco
 def read_statement(encoded: object) -> Statement:
     """Give what an array of two envelopes states. Raises BlockInvalid: key-statement, do-not-interpret."""
     match encoded:
-        case [bytes(by_old), bytes(by_new), *_] if max(len(by_old), len(by_new)) <= MAX_ENVELOPE:
+        case [bytes(by_old), bytes(by_new)] if max(len(by_old), len(by_new)) <= MAX_ENVELOPE:
             return _read(by_old, by_new)
     raise BlockInvalid(_REASON)
 
@@ -91,4 +91,6 @@ def _decode(content: bytes) -> Statement:
     old, new = (expect(entries.get(number), bytes, _REASON) for number in (1, 2))
     if len(gateway) > MAX_NAME or not len(old) == len(new) == cose.KEY_BYTES:
         raise BlockInvalid(_REASON)
-    return Statement(gateway, old, new, natural(entries.get(3), _MAX_COUNTER, _REASON))
+    if (counter := natural(entries.get(3), _MAX_COUNTER, _REASON)) < 1:
+        raise BlockInvalid(_REASON)
+    return Statement(gateway, old, new, counter)

@@ -163,13 +163,14 @@ class Timeline:
 
     def note(self, header: Header) -> None:
         """Take a proven header, in the order of its chain. One that says `synchronised` with an error is an anchor."""
-        first_ns = header.boot_ns if header.interval is None else min(header.interval[0], header.boot_ns)
+        moments = (header.boot_ns, *(header.interval or ()))
+        first_ns, last_ns = min(moments), max(moments)
         boot = self._boots.get(header.boot_id)
         if boot is None:
-            boot = self._boots[header.boot_id] = _Boot(self._count, first_ns, header.boot_ns)
+            boot = self._boots[header.boot_id] = _Boot(self._count, first_ns, last_ns)
             self._count += 1
             self._forget()
-        boot.saw(first_ns, header.boot_ns)
+        boot.saw(first_ns, last_ns)
         self._now = header.boot_id, boot
         self._edges.clear()
         quality, max_error_ns, _ = header.clock
@@ -182,11 +183,11 @@ class Timeline:
             return
         data = dict(event.data)
         match data.get("boot_ns"), data.get("wall_ns"), data.get("max_error_ns"):
-            case int(boot_ns), int(wall_ns), int(max_error_ns) if max_error_ns >= 0:
-                boot = self._now[1]
-                boot.saw(boot_ns, boot_ns)
+            case (int(boot_ns), int(wall_ns), int(max_error_ns)) as numbers if max_error_ns >= 0:
+                if bool in map(type, numbers):
+                    return
                 self._edges.clear()
-                self._anchor(boot, Anchor(boot_ns, wall_ns - boot_ns, max_error_ns))
+                self._anchor(self._now[1], Anchor(boot_ns, wall_ns - boot_ns, max_error_ns))
 
     def place(self, boot_id: bytes, boot_ns: int) -> Placed | Bracket | None:
         """Say when a moment was. None where the chain says nothing of it."""

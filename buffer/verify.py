@@ -161,7 +161,7 @@ class Verifier:
             self._blame(["fork"], header, at)
         elif self._payload_good(header, block, at):
             self._repeats += 1
-            self._ring.learn(header, events_of(block, header))
+            self._learn(line, header, block)
             if block.payload is not None:
                 line.fill(header)
 
@@ -173,10 +173,14 @@ class Verifier:
             self._blame(chain.confirm(header), header, at)
         self._blame(line.add(header, digest, evicted=block.payload is None), header, at)
         if self._payload_good(header, block, at):
-            events = events_of(block, header)
-            self._ring.learn(header, events)
-            for event in events:
-                line.accounts.note(event, header.seq)
+            self._learn(line, header, block)
+
+    def _learn(self, line: Line, header: Header, block: Block) -> None:
+        """Learn keys and accounts from the signed payload, whenever it comes."""
+        events = events_of(block, header)
+        self._ring.learn(header, events)
+        for event in events:
+            line.accounts.note(event, header.seq)
 
     def _note(self, identity: _Identity, digest: bytes) -> None:
         self._recent[identity] = digest

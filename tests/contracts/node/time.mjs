@@ -47,12 +47,13 @@ export function bootsOf(blocks) {
 }
 
 function anchorsOf(header, events) {
-  const anchors = events.filter(([type]) => type === "clock-synchronised" || type === "clock-held").map(([, , , data]) => {
+  const told = events.filter(([type]) => type === "clock-synchronised" || type === "clock-held").map(([, , , data]) => {
     const fields = new Map(data);
     return [fields.get("boot_ns"), fields.get("wall_ns"), fields.get("max_error_ns")];
   });
-  if (header.clock[0] === "synchronised" && header.clock[1] !== null) anchors.push([header.boot_ns, header.wall_ns, header.clock[1]]);
-  return anchors
+  const own = [header.boot_ns, header.wall_ns, header.clock[1]];
+  const sealed = header.clock[0] === "synchronised" && header.clock[1] !== null ? [own] : [];
+  return [...sealed, ...told]
     .filter((three) => three.every(isInteger) && three[2] >= 0)
     .map((three) => three.map(BigInt))
     .map(([boot, wall, error]) => ({ boot, offset: wall - boot, error }));
@@ -85,10 +86,10 @@ function between(a, c, t) {
 }
 
 function placedAmong(anchors, t) {
-  const at = anchors.findIndex((anchor) => anchor.boot >= t);
+  const at = anchors.findIndex((anchor) => anchor.boot > t);
   if (at === -1) return beside(anchors[anchors.length - 1], t);
   const [a, c] = [anchors[at - 1], anchors[at]];
-  if (at === 0 || c.boot === t) return beside(c, t);
+  if (at === 0) return beside(c, t);
   if (agree(a, c)) return between(a, c, t);
   return beside(c.boot - t < t - a.boot ? c : a, t);
 }
@@ -98,7 +99,7 @@ function placedInBoot({ anchors, runs }, t) {
   const disputed = runs.length > 1;
   let widest = bound;
   for (const run of disputed ? runs : []) {
-    if (run[0].boot <= t && t <= run[run.length - 1].boot) continue;
+    if (run[0].boot <= t && t < run[run.length - 1].boot) continue;
     const nearest = t < run[0].boot ? run[0] : run[run.length - 1];
     widest = larger(ratio(t + nearest.offset).minus(utc).abs().plus(reach(nearest, t)), widest);
   }

@@ -666,17 +666,17 @@ export function verifyChain(inputs, trust, { values = false, time = false } = {}
   const counts = { proven: 0, readings: 0n, evicted: 0, repeats: intake.repeats, undecoded: 0 };
   const times = [];
   for (const lines of joined(intake, found)) {
-    const { chain, left } = settle(lines, found);
-    for (const block of left) checkWithheld(block, found);
+    const chain = settle(lines, found);
+    const accounts = accountsOf(chain);
     for (const block of chain) {
-      checkWithheld(block, found);
+      checkWithheld(block, accounts, found);
       if (intake.ring.isRetired(block)) found.faults.push(["retired-key", block.seq]);
       counts.proven += 1;
       counts.readings += BigInt(block.header.readings);
       counts.evicted += Number(isGone(block));
     }
-    judgeLinks(chain, found);
-    judgeHoles(chain, found);
+    judgeLinks(chain, accounts, found);
+    judgeHoles(chain, accounts, found);
     counts.undecoded += readContents(chain, found, values || time);
     if (time) times.push(...placeFrames(chain));
   }
@@ -693,8 +693,9 @@ function reports(intake, values) {
 
 const isGone = (block) => block.stored === null && !block.wrong;
 
-function checkWithheld(block, { faults }) {
-  if (isGone(block) && isWhole(block.header.kind)) faults.push(["withheld", block.seq]);
+function checkWithheld(block, accounts, { faults }) {
+  const gone = isGone(block) && isWhole(block.header.kind);
+  if (gone && !covering(accounts, "damaged", block.seq)) faults.push(["withheld", block.seq]);
 }
 
 // ---- Labels that go on with the chain of another
@@ -718,18 +719,15 @@ function joined({ lines, blocks }, { renamed }) {
 
 // ---- Volatile branches
 
-// One block for each seq, in order; the branches that are abandoned are told, and what they held is left.
+// One block for each seq, in order; the branches that are abandoned are told.
 function settle(lines, found) {
   const written = merged(lines.map((line) => line.written), found);
   const epochs = new Map();
   for (const line of lines) for (const [epoch, cell] of line.volatile) epochs.set(epoch, [...(epochs.get(epoch) ?? []), cell]);
   let branches = [...epochs.values()].map((cells) => [...merged(cells, found).values()].sort(bySeq));
   const chain = new Map(written);
-  const left = [];
   const abandon = (branch) => {
-    if (branch.length === 0) return;
-    found.abandoned.push([branch[0].seq, branch[branch.length - 1].seq]);
-    left.push(...branch);
+    if (branch.length) found.abandoned.push([branch[0].seq, branch[branch.length - 1].seq]);
   };
   const adopt = (branch) => {
     abandon(branch.filter((block) => chain.has(block.seq)));
@@ -756,7 +754,7 @@ function settle(lines, found) {
     if (shares(branch)) abandon(branch);
     else adopt(branch);
   }
-  return { chain: [...chain.values()].sort(bySeq), left };
+  return [...chain.values()].sort(bySeq);
 }
 
 // Blocks under several labels of one chain: of two with one seq the one that came first is its block.
@@ -772,25 +770,26 @@ function merged(cells, { faults }) {
 
 // ---- Links, totals, gaps and holes
 
-function judgeLinks(chain, found) {
-  const accounts = accountsOf(chain);
+function judgeLinks(chain, accounts, found) {
+  const seqs = new Map(chain.map(({ seq, digest }) => [digest, seq]));
   let before = null;
   for (const block of chain) {
-    judgeNumber(block, found);
+    judgeNumber(block, seqs, found);
     const next = before !== null && before.seq + 1 === block.seq;
     const linked = !next || block.prev === before.digest;
-    const sewn = accounts.every(({ type, last, digest }) => type !== "pruned" || last + 1 !== block.seq || digest === block.prev);
+    const sewn = next || accounts.every(({ type, last, digest }) => type !== "pruned" || last + 1 !== block.seq || digest === block.prev);
     if (!linked || !sewn) found.faults.push(["broken-link", block.seq]);
-    if (before !== null) judgeTotals(before, block, next, found);
+    if (before !== null && linked) judgeTotals(before, block, next, found);
     if (!next) judgeMissing(before, block, accounts, found);
     before = block;
   }
 }
 
-function judgeNumber({ seq, prev, header }, { faults }) {
+function judgeNumber({ seq, prev, header }, seqs, { faults }) {
   const first = seq === 1;
+  const follows = (seqs.get(prev) ?? seq - 1) === seq - 1;
   const begins = !first || BigInt(header.totals[0]) === BigInt(header.readings);
-  if ((prev === null) !== first || !begins) faults.push(["misnumbered", seq]);
+  if ((prev === null) !== first || !begins || !follows) faults.push(["misnumbered", seq]);
 }
 
 function judgeTotals(before, block, next, { faults }) {
@@ -835,12 +834,12 @@ function appended(parts, first, last, answer) {
 }
 
 // Payloads that are gone join the signed gaps beside them, where they have the same reason.
-function judgeHoles(chain, { holes }) {
-  const accounts = accountsOf(chain);
+function judgeHoles(chain, accounts, { holes }) {
   for (const block of chain) {
     if (!isGone(block) || block.header.kind !== 0) continue;
-    const evicted = covering(accounts, "evicted", block.seq);
-    const reason = covering(accounts, "damaged", block.seq) ? "damaged" : evicted?.reason ?? "unstated";
+    const told = accounts.filter((a) => a.type === "evicted" && a.first <= block.seq && block.seq <= a.last);
+    const reasons = told.map(({ reason }) => reason).sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+    const reason = covering(accounts, "damaged", block.seq) ? "damaged" : reasons[0] ?? "unstated";
     holes.push([block.seq, block.seq, reason]);
   }
   const sorted = holes.splice(0).sort((a, b) => a[0] - b[0]);
