@@ -21,7 +21,6 @@ from buffer.intervals import Intervals
 from buffer.report import UNSTATED
 
 EVICTED, DAMAGED, LOST, PRUNED = "evicted", "damaged", "lost", "pruned"
-DIGEST_BYTES = 32
 
 
 class Span(NamedTuple):
@@ -51,14 +50,9 @@ class Accounts:
             return
         if event.type == EVICTED and isinstance(reason, str):
             self.evicted.setdefault(reason, Intervals()).add_range(first, last)
-        elif event.type == PRUNED:
-            self._note_pruned(first, last, data.get("digest"))
         elif event.type in self.gone:
             self.gone[event.type].add_range(first, last)
-
-    def _note_pruned(self, first: int, last: int, digest: object) -> None:
-        if isinstance(digest, bytes) and len(digest) == DIGEST_BYTES:
-            self.gone[PRUNED].add_range(first, last)
+        if event.type == PRUNED and isinstance(digest := data.get("digest"), bytes):
             self.ends.setdefault(last, set()).add(digest)
 
     def add(self, other: "Accounts") -> None:

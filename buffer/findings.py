@@ -121,7 +121,8 @@ def _with_branches(
             tally = branch.epochs[epoch]
             abandoned.append(Abandoned(*name, epoch, tally.blocks, tally.readings, tally.first, tally.last))
         else:
-            faults += [Fault(reason, None, *name, _place(branch)[0]) for reason in line.absorb(deepcopy(branch))]
+            met = line.absorb(deepcopy(branch))
+            faults += [*branch.wrong, *(Fault(reason, None, *name, _place(branch)[0]) for reason in met)]
     return line, faults, tuple(abandoned)
 
 

@@ -61,7 +61,7 @@ def sign_statement(gateway: str, old: Signer, new: Signer, counter: int) -> Enco
 def read_statement(encoded: object) -> Statement:
     """Give what an array of two envelopes states. Raises BlockInvalid: key-statement, do-not-interpret."""
     match encoded:
-        case [bytes(by_old), bytes(by_new)] if max(len(by_old), len(by_new)) <= MAX_ENVELOPE:
+        case [bytes(by_old), bytes(by_new), *_] if max(len(by_old), len(by_new)) <= MAX_ENVELOPE:
             return _read(by_old, by_new)
     raise BlockInvalid(_REASON)
 

@@ -66,6 +66,10 @@ class Runs:
         """Say whether a run ends in the block of this digest."""
         return digest in self._tails
 
+    def begins_behind(self, digest: bytes) -> bool:
+        """Say whether a run begins right behind the block of this digest."""
+        return digest in self._fronts
+
     def __iter__(self) -> Iterator[Run]:
         """Go over the runs, by number."""
         return iter(sorted(self._tails.values(), key=lambda run: run.first.seq))

@@ -113,7 +113,7 @@ const thumbprint = (x) => hex(sha256(encode(new Map([[1, 1], [-1, 6], [-2, x]]))
 
 // Both signatures have to be good, by the keys that the statement itself names: whether the old one is trusted comes after.
 function readStatement(entry) {
-  need(isArray(entry, 2) && entry.every((one) => isBytes(one)), "key-statement", "not two COSE_Sign1");
+  need(Array.isArray(entry) && isBytes(entry[0]) && isBytes(entry[1]), "key-statement", "not two COSE_Sign1");
   const named = namedKeys(entry[0]);
   const [byOld, byNew] = [named.from, named.to].map((x, i) => {
     const kid = thumbprint(x);
@@ -777,7 +777,7 @@ function judgeLinks(chain, accounts, found) {
     judgeNumber(block, seqs, found);
     const next = before !== null && before.seq + 1 === block.seq;
     const linked = !next || block.prev === before.digest;
-    const sewn = next || accounts.every(({ type, last, digest }) => type !== "pruned" || last + 1 !== block.seq || digest === block.prev);
+    const sewn = next || accounts.every(({ type, last, digest }) => type !== "pruned" || digest === null || last + 1 !== block.seq || digest === block.prev);
     if (!linked || !sewn) found.faults.push(["broken-link", block.seq]);
     if (before !== null && linked) judgeTotals(before, block, next, found);
     if (!next) judgeMissing(before, block, accounts, found);
@@ -851,20 +851,14 @@ function accountsOf(chain) {
   return chain.flatMap(({ seq, events }) => (events ?? []).map(readAccount).filter((account) => account && account.last < seq));
 }
 
-// What is used of an account besides its range: nothing else of it is asked for.
-const ACCOUNTS = {
-  evicted: ({ reason }) => isText(reason),
-  damaged: () => true,
-  lost: () => true,
-  pruned: ({ digest }) => isBytes(digest, 32),
-};
+const ACCOUNTS = ["evicted", "damaged", "lost", "pruned"];
 
 function readAccount([type, , , data]) {
-  if (!Object.hasOwn(ACCOUNTS, type)) return null;
-  const fields = Object.fromEntries(data);
-  const [first, last] = [fields.first, fields.last];
-  if (!within(first, 1, 2 ** 40 - 1) || !within(last, first, 2 ** 40 - 1) || !ACCOUNTS[type](fields)) return null;
-  return { type, first, last, reason: fields.reason, digest: type === "pruned" ? hex(fields.digest) : null };
+  if (!ACCOUNTS.includes(type)) return null;
+  const { first, last, reason, digest } = Object.fromEntries(data);
+  if (!within(first, 1, 2 ** 40 - 1) || !within(last, first, 2 ** 40 - 1)) return null;
+  if (type === "evicted" && !isText(reason)) return null;
+  return { type, first, last, reason, digest: type === "pruned" && isBytes(digest) ? hex(digest) : null };
 }
 
 // ---- What is in the payloads: beside the verdict
