@@ -87,7 +87,7 @@ class Dispute(NamedTuple):
 
 @dataclass(slots=True)
 class _Boot:
-    """One boot: the first and last moment seen in the chain, and its anchors by boot time."""
+    """One boot: the first and last moment seen in the chain, and its anchors by boot time, then offset, then error."""
 
     number: int
     first_ns: int
@@ -106,10 +106,10 @@ class _Boot:
         """Keep an anchor, unless those beside it say the same."""
         self.breaks = None
         anchors = self.anchors
-        at = bisect_left(anchors, anchor.boot_ns, key=_when)
+        at = bisect_left(anchors, anchor)
         if at < len(anchors):
             if anchors[at] != anchor and (at == 0 or not _dense(anchors[at - 1], anchor, anchors[at])):
-                insort(anchors, anchor, key=_when)
+                insort(anchors, anchor)
         elif len(anchors) > 1 and _dense(anchors[-2], anchors[-1], anchor):
             anchors[-1] = anchor
         elif len(anchors) > 1 and anchor.boot_ns - anchors[-2].boot_ns < self.spacing_ns:

@@ -14,6 +14,7 @@ from contracts.make_vectors import KEY, account, rotated, sealed_in_memory
 from contracts.test_independent_verifier import HARMLESS, UNSIGNED, edit_and_sign, judge
 
 from buffer.block import KIND_DATA, Block, decode_block, encode_block, read_header
+from buffer.errors import BlockInvalid
 
 SEED = 9679
 DAMAGES = 120
@@ -105,7 +106,7 @@ def take_away_payloads(blocks, at, chance):
     for place in range(at, min(len(blocks), at + chance.randrange(1, 5))):
         try:
             blocks[place] = encode_block(Block(decode_block(blocks[place]).envelope, None))
-        except ValueError:
+        except BlockInvalid:
             continue
 
 

@@ -24,6 +24,8 @@ const magnitude = (n) => (n < 0n ? -n : n);
 const larger = (a, b) => (b === null || (a !== null && a.over(b)) ? a : b);
 const isInteger = (x) => typeof x === "bigint" || (typeof x === "number" && Number.isInteger(x));
 
+const compared = (a, b) => (a < b ? -1 : Number(a > b));
+
 // ---- Boots and their anchors
 
 // The boots of a chain, in the order of their first headers. Blocks are {header, events}: events null where they are not known.
@@ -40,7 +42,7 @@ export function bootsOf(blocks) {
     boot.anchors.push(...anchorsOf(header, events ?? []));
   }
   for (const boot of boots.values()) {
-    boot.anchors.sort((a, b) => (a.boot < b.boot ? -1 : a.boot > b.boot ? 1 : 0));
+    boot.anchors.sort((a, b) => compared(a.boot, b.boot) || compared(a.offset, b.offset) || compared(a.error, b.error));
     boot.runs = runsOf(boot.anchors);
   }
   return [...boots.values()];
