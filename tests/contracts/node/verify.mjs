@@ -833,17 +833,17 @@ function appended(parts, first, last, answer) {
   return parts;
 }
 
-// Payloads that are gone join the signed gaps beside them, where they have the same reason.
+// Payloads that are gone.
 function judgeHoles(chain, accounts, { holes }) {
+  const gone = [];
   for (const block of chain) {
     if (!isGone(block) || block.header.kind !== 0) continue;
     const told = accounts.filter((a) => a.type === "evicted" && a.first <= block.seq && block.seq <= a.last);
     const reasons = told.map(({ reason }) => reason).sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
     const reason = covering(accounts, "damaged", block.seq) ? "damaged" : reasons[0] ?? "unstated";
-    holes.push([block.seq, block.seq, reason]);
+    appended(gone, block.seq, block.seq, reason);
   }
-  const sorted = holes.splice(0).sort((a, b) => a[0] - b[0]);
-  holes.push(...sorted.reduce((parts, hole) => appended(parts, ...hole), []));
+  holes.push(...gone);
 }
 
 // What the chain itself says of blocks and payloads that are gone. Only a later block can tell.
