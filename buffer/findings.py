@@ -174,7 +174,7 @@ def _withheld(name: Name, line: Line) -> Iterator[Fault]:
 
 
 def _broken(name: Name, runs: tuple[Run, ...], line: Line) -> Iterator[Fault]:
-    """Give neighbours by number of which the later names another predecessor, or has less behind it, than the earlier says."""
+    """Give blocks that name another predecessor than the one that was there, or have less behind them than that."""
     for left, right in pairwise(runs):
         if right.first.seq <= left.last.seq + 1:
             yield Fault("broken-link", None, *name, right.first.seq)

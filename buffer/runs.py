@@ -17,8 +17,7 @@ from buffer.report import Edge
 
 @dataclass(slots=True)
 class Run:
-    """A proven stretch. `before` are the readings before its first block, `prev` what that
-    block names, `begins` its totals."""
+    """A proven stretch. `before` are the readings before its first block, `prev` what it names, `begins` its totals."""
 
     prev: bytes | None
     first: Edge

@@ -59,11 +59,13 @@ class _Chain:
         return self.branches.setdefault(header.epoch, Line())
 
     def confirm(self, header: Header) -> tuple[list[Fault], list[str]]:
-        """Make branches that a block goes on from part of the chain; give what is wrong in them, and where they meet."""
+        """Make branches that a block goes on from part of the chain; give what is wrong in them and where they meet."""
         found = [epoch for epoch, branch in self.branches.items() if branch.runs.ends_in(header.prev)]
         self.confirmed.update(found)
         gone = [self.branches.pop(epoch) for epoch in found]
-        return [fault for line in gone for fault in line.wrong], [one for line in gone for one in self.main.absorb(line)]
+        return [fault for line in gone for fault in line.wrong], [
+            one for line in gone for one in self.main.absorb(line)
+        ]
 
     def ends_in(self, digest: bytes) -> bool:
         """Say whether a stretch of the chain, or of a branch, ends in this block."""
@@ -148,7 +150,7 @@ class Verifier:
         return replace(found, verdict="unexplained", faults=(*found.faults, *faults), fault_count=count)
 
     def _chain(self, header: Header, digest: bytes) -> _Chain:
-        """Give the chain of a block. One under another label that it goes on with, or that goes on with it, is the same."""
+        """Give the chain of a block: the same under every label that it goes on with, or that goes on with it."""
         name = (header.gateway, header.stream)
         chain = self._chains.get(name)
         for gateway, other, follows in self._relatives(header, digest, chain):
@@ -160,9 +162,7 @@ class Verifier:
         self._chains[name] = chain or _Chain(len(self._chains))
         return self._chains[name]
 
-    def _relatives(
-        self, header: Header, digest: bytes, chain: _Chain | None
-    ) -> Iterator[tuple[str, _Chain, bool]]:
+    def _relatives(self, header: Header, digest: bytes, chain: _Chain | None) -> Iterator[tuple[str, _Chain, bool]]:
         """Give the chains of the stream under other labels that meet this block, and whether they follow it."""
         for (gateway, stream), other in tuple(self._chains.items()):
             if stream == header.stream and other is not chain:
@@ -175,9 +175,9 @@ class Verifier:
         if gone is kept:
             return
         self._chains = {name: kept if one is gone else one for name, one in self._chains.items()}
-        entries = self._recent.items()
         self._recent = OrderedDict(
-            ((kept.number if number == gone.number else number, *place), digest) for (number, *place), digest in entries
+            ((kept.number if number == gone.number else number, epoch, seq), digest)
+            for (number, epoch, seq), digest in self._recent.items()
         )
 
     def _fault(self, fault: Fault) -> None:

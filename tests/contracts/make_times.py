@@ -1,7 +1,7 @@
-"""Makes chains whose frames have a place in UTC, for `vectors/times.json`: boots, steps of the clock, anchors and what is none.
+"""Makes chains whose frames have a place in UTC, for `vectors/times.json`: boots, anchors, and what is none.
 
-What is always true here: anchors of one boot lie ten minutes or more from each other, so that a reader who keeps few of them
-leaves none out; fixed keys, times and values. `times.json` says of each frame what the timeline says.
+What is always true here: anchors of one boot lie so far from each other that a reader who keeps few of them leaves none
+out; fixed keys, times and values. `times.json` says of each frame what the timeline says.
 """
 
 from dataclasses import dataclass, field
@@ -46,9 +46,6 @@ class Schedule:
         self.station.heads["main"] = sealed.head
         self.blocks += sealed.blocks
         return self
-
-
-
 
 
 def one_boot():
@@ -143,6 +140,8 @@ def times():
     found = []
     for name, make in SCHEDULES.items():
         blocks = make().blocks
-        placed = [[str(one) if type(one) is int and abs(one) >= 1 << 53 else one for one in row] for row in places(blocks)]
+        placed = [
+            [str(one) if type(one) is int and abs(one) >= 1 << 53 else one for one in row] for row in places(blocks)
+        ]
         found.append({"name": name, "blocks": [encode_block(block).hex() for block in blocks], "times": placed})
     return found

@@ -1,4 +1,4 @@
-"""Chains with holes, accounts of them, volatile branches, renames and rotations, damaged: the independent verifier says what ours does.
+"""Chains with holes, accounts, volatile branches, renames and rotations, damaged: both verifiers say the same.
 
 Each damage is judged by both, whatever the order of the blocks, and both must agree on everything that FORMAT.md says a
 verifier reports.
@@ -57,7 +57,7 @@ def with_pruned():
     """The headers of the beginning taken away, some of them damaged before."""
     station = Station()
     good = station.blocks(12)
-    told = dict(root=b"R" * 32, blocks=4, readings=16, lost=1)
+    told = {"root": b"R" * 32, "blocks": 4, "readings": 16, "lost": 1}
     accounts = [
         *account(station, "damaged", first=3, last=4, reason="header"),
         *account(station, "pruned", first=2, last=5, digest=good[4].digest, **told),
@@ -141,7 +141,9 @@ def tell_otherwise(blocks, at, chance):
     block = decode_block(blocks[place])
     header = read_header(block.envelope)
     content = loads(payload_bytes(block, header), "payload")
-    content[3] = [[retold(kind, chance), time, name, retold_data(data, chance)] for kind, time, name, data in content[3]]
+    content[3] = [
+        [retold(kind, chance), time, name, retold_data(data, chance)] for kind, time, name, data in content[3]
+    ]
     raw = dumps(content)
     facts = {"payload_digest": sha256(raw).digest(), "payload_length": len(raw), "raw_length": len(raw), "codec": 0}
     blocks[place] = encode_block(Block(resigned(block, KEY, **facts).envelope, raw))
@@ -212,7 +214,7 @@ def test_every_damage_gets_the_same_report(make, tmp_path):
     assert {report["verdict"] for _, report, _ in judged} >= {"complete", "unexplained"}
 
 
-@pytest.mark.parametrize("make", (with_accounts, with_pruned, with_everything), ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [with_accounts, with_pruned, with_everything], ids=lambda make: make.__name__)
 def test_every_other_story_gets_the_same_report(make, tmp_path):
     """Accounts whose ranges, reasons and digests are other ones, of other types, or none."""
     judged = judge(list(damaged(make(), SEED, (tell_otherwise, evict, delete, shuffle))), tmp_path)

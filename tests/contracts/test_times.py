@@ -1,4 +1,4 @@
-"""The independent verifier places the frames of a chain in UTC where the timeline places them (FORMAT.md, section 8)."""
+"""The independent verifier places frames in UTC where the timeline places them (FORMAT.md, section 8)."""
 
 import json
 import random
