@@ -392,3 +392,12 @@ def test_a_chain_of_another_label_that_has_its_numbers_is_not_joined():
     blocks = relabelled(Station().blocks(6), "a", "b")
     clone = [resigned(block, key(), gateway="a") for block in blocks[3:]]
     assert prove([*blocks[4:], *clone, *blocks[:4]]).verdict == "unexplained"
+
+
+def test_accounts_that_join_keep_the_ends_of_prunings():
+    """Of both."""
+    mine, other = Accounts(), Accounts()
+    for accounts, digest in ((mine, b"a"), (other, b"b")):
+        accounts.note(Event("pruned", 0, b"P" * 8, (("first", 1), ("last", 2), ("digest", digest))), 5)
+    mine.add(other)
+    assert mine.ends == {2: {b"a", b"b"}}
