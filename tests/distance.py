@@ -92,11 +92,16 @@ class Distance:
         self._server.close()
 
 
+def _say(*numbers: int) -> None:
+    sys.stdout.write(" ".join(map(str, numbers)) + "\n")
+    sys.stdout.flush()
+
+
 async def _main(target: int, round_trip_s: float) -> None:
     async with Distance(target, round_trip_s) as distance:
-        print(distance.port, flush=True)
+        _say(distance.port)
         while await asyncio.to_thread(sys.stdin.readline):
-            print(*distance.counted, flush=True)
+            _say(*distance.counted)
             distance.counted[:] = [0, 0]
 
 

@@ -37,7 +37,6 @@ from buffer.block import ClockQuality
 from buffer.frame import Column, Frame, Layout
 from buffer.keys import DeviceKey, load_or_create
 from buffer.seal import Batch, Moment
-from config.model import Template
 from config.model import Uplink as Settings
 
 DAY_BLOCKS = 86_400
@@ -57,17 +56,17 @@ FORMATS: dict[str, dict[str, Any]] = {
     "template-frame": {
         "format": "template",
         "template": {
-            "per": "frame",
+            "each": "frame",
             "topic": "messages/{{ device }}/data",
-            "payload": "{{ {'t': t_ms, 'v': values} | json }}",
+            "payload": '{"ts":{{ utc_ms }},"values":{{ values | json }}}',
         },
     },
     "template-reading": {
         "format": "template",
         "template": {
-            "per": "reading",
+            "each": "reading",
             "topic": "messages/{{ device }}/{{ point }}",
-            "payload": "{{ {'t': t_ms, 'v': value} | json }}",
+            "payload": '{"ts":{{ utc_ms }},"value":{{ value | json }}}',
         },
     },
 }
