@@ -109,7 +109,7 @@ class Site:
 
 
 class Keeper:
-    """The store, the sealer and the ledgers. Every method but the constructor runs in the owner's thread."""
+    """The store, the sealer and the ledgers. All but the constructor and `moment` run in the owner's thread."""
 
     def __init__(self, site: Site, moment: Callable[[], Moment], new_event_id: Callable[[], bytes]) -> None:
         self._site = site
@@ -128,6 +128,10 @@ class Keeper:
         self.ledgers: dict[str, StreamHealth] = {}
         """By stream; replaced as a whole after every commit, so that any thread may read it."""
         self.clock: Document = {}
+
+    def moment(self) -> Moment:
+        """Take all clocks at once."""
+        return self._moment()
 
     def open(self, uplinks: Iterable[str]) -> dict[AckKey, Intervals]:
         """Open the store and prove its end; give what each uplink has acknowledged of each stream.
