@@ -372,7 +372,9 @@ async def test_what_was_not_asked_for_is_not_read(tmp_path: Path) -> None:
         assert ignored == ["province/resend"]
 
 
-async def test_more_messages_than_can_wait_are_told_and_dropped(tmp_path: Path) -> None:
+async def test_more_messages_than_can_wait_are_told_and_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A platform that shouts fills no memory."""
     async with Bench(tmp_path / "buffer.db") as bench, Hostile() as broker:
         async with carrying(bench, broker, resend=True) as health:
@@ -390,3 +392,4 @@ async def test_more_messages_than_can_wait_are_told_and_dropped(tmp_path: Path) 
             await until(told)
             await bench.sealed(5)
             await delivered(health)
+    assert "QueueFull" not in caplog.text

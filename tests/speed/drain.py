@@ -1,20 +1,24 @@
 """A long backlog over a long way: how fast it drains, what it costs on the wire, and what memory the sender needs.
 
-`python tests/speed/drain.py [--blocks 20000] [--rtt 0.05] [--formats block,json] [--profile FILE]`: a block is a second
-of 1,000 readings (ten layouts of 100 registers, uniform start, random walk of ten); a day is 86,400. Real store, real
-uplink in a process of its own, real mosquitto with mutual TLS, and a proxy that delays every byte both ways. Bytes on
-the wire are TCP payload both ways, TLS among it. Memory is what the sending process grows by, from the opened store on.
+`python tests/speed/drain.py [--blocks 20000] [--rtt 0.05] [--formats block,json] [--fresh 0] [--profile FILE]`: a block
+is a second of 1,000 readings (ten layouts of 100 registers, uniform start, random walk of ten); a day is 86,400. Real
+store, real uplink in a process of its own, real mosquitto with mutual TLS, and a proxy that delays every byte both ways.
+Bytes on the wire are TCP payload both ways, TLS among it. With `--fresh N`, N devices are polled each second meanwhile,
+and it is told how long after its commit a fresh block was acknowledged. Memory is what the sending process grows by,
+from the opened store on.
 """
 
 import argparse
 import asyncio
 import json
+import math
 import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,7 @@ from agent.formats import encoding
 from agent.formats.api import Station
 from agent.formats.placing import ChainPlacer
 from agent.health import Health, UplinkHealth
-from agent.keeper import Identity, Keeper, Site
+from agent.keeper import Identity, Keeper, Kept, Site
 from agent.owner import Owner
 from agent.recorder import Recorder
 from agent.uplink import Uplink
@@ -38,6 +42,7 @@ from buffer.frame import Column, Frame, Layout
 from buffer.keys import DeviceKey, load_or_create
 from buffer.seal import Batch, Moment
 from config.model import Uplink as Settings
+from drivers.api import Group
 
 DAY_BLOCKS = 86_400
 LAYOUTS = tuple(
@@ -108,7 +113,40 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def send(directory: Path, port: int, name: str) -> dict[str, float]:
+class Lateness:
+    """How long after their commit blocks were acknowledged."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._committed_s: dict[int, float] = {}
+        self.late_s: list[float] = []
+        self._settle = recorder.settle
+        recorder.settle = self._settled  # type: ignore[method-assign]
+        recorder.listeners.append(self._note)
+
+    def _note(self, kept: Sequence[Kept]) -> None:
+        self._committed_s.update((block.position, time.monotonic()) for block in kept)
+
+    def _settled(self, uplink: str, stream: str, position: int) -> None:
+        self._settle(uplink, stream, position)
+        if position in self._committed_s:
+            self.late_s.append(time.monotonic() - self._committed_s.pop(position))
+
+    def at(self, share: float) -> float:
+        """Give a percentile, by nearest rank."""
+        late = sorted(self.late_s)
+        return late[math.ceil(len(late) * share) - 1] if late else 0.0
+
+
+async def poll(recorder: Recorder, clock: SystemClock, devices: int) -> None:
+    """Record a frame of so many devices each second, and seal."""
+    while devices:
+        await asyncio.sleep(1)
+        for layout in LAYOUTS[:devices]:
+            values = tuple(random.randrange(65536) for _ in layout.columns)
+            recorder.add(Group(layout.device, "main", layout), Frame(clock.boot_ns(), 1_000_000, values))
+
+
+async def send(directory: Path, port: int, name: str, fresh: int) -> dict[str, float]:
     """Drain a buffer in one format; give how long it took and what it cost."""
     clock = SystemClock()
     made, key = keeper(directory, clock)
@@ -135,20 +173,26 @@ async def send(directory: Path, port: int, name: str) -> dict[str, float]:
         carriage, [endpoint], recorder, told, lambda: health.document(clock.boot_ns(), name), random.Random()
     )
     blocks, before = told.pending["main"], resident()
+    lateness = Lateness(recorder)
+    sealing = asyncio.create_task(recorder.run()) if fresh else None
+    polling = asyncio.create_task(poll(recorder, clock, fresh))
     running = asyncio.create_task(uplink.run())
     while not told.acknowledged:
         await asyncio.sleep(0.01)
     began_s, began_cpu_s, first = time.monotonic(), time.process_time(), told.acknowledged["main"]
     most = early = 0
-    while told.pending["main"] > 0:
+    while told.pending["main"] > (2 if fresh else 0):
         await asyncio.sleep(0.05)
         most = max(most, resident())
         if not early and told.pending["main"] < blocks * 0.9:
             early = most
     seconds, cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
-    for task in (running, placing):
+    for task in (running, placing, polling):
         task.cancel()
-    await asyncio.wait([running, placing])
+    await asyncio.wait([running, placing, polling])
+    if sealing is not None:
+        recorder.stop()
+        await sealing
     await recorder.close()
     return {
         "blocks": blocks - first,
@@ -160,10 +204,13 @@ async def send(directory: Path, port: int, name: str) -> dict[str, float]:
         "resident_mb": most / 1e6,
         "lost": sum(told.lost.values()),
         "sessions": told.sessions,
+        "fresh": len(lateness.late_s),
+        "late_p50_s": lateness.at(0.5),
+        "late_p99_s": lateness.at(0.99),
     }
 
 
-async def measure(blocks: int, round_trip_s: float, names: list[str], profile: str | None) -> None:
+async def measure(blocks: int, round_trip_s: float, names: list[str], fresh: int, profile: str | None) -> None:
     """Fill a buffer and drain it in each format."""
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
@@ -183,7 +230,8 @@ async def measure(blocks: int, round_trip_s: float, names: list[str], profile: s
         try:
             for name in names:
                 profiling = ["-m", "cProfile", "-o", profile] if profile else []
-                command = [sys.executable, *profiling, __file__, "--send", temporary, "--port", port, "--formats", name]
+                command = [sys.executable, *profiling, __file__, "--send", temporary, "--port", port]
+                command += ["--formats", name, "--fresh", str(fresh)]
                 done = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
                 proxy.stdin.write("\n")
                 proxy.stdin.flush()
@@ -204,7 +252,12 @@ def tell(name: str, done: dict[str, float], there: int, back: int) -> None:
         f"{DAY_BLOCKS * seconds / blocks / 60:.1f} min; CPU {100 * done['cpu_s'] / seconds:.0f} %; wire "
         f"{per_reading:.2f} B a reading ({there / blocks:.0f} + {back / blocks:.0f} a block, payload "
         f"{done['payload'] / blocks:.0f}); memory +{done['grown_mb']:.1f} MB (+{done['late_mb']:.1f} after a tenth) of "
-        f"{done['resident_mb']:.0f}; lost {done['lost']:.0f}, sessions {done['sessions']:.0f}",
+        f"{done['resident_mb']:.0f}; lost {done['lost']:.0f}, sessions {done['sessions']:.0f}"
+        + (
+            f"; {done['fresh']} fresh blocks, p50 {done['late_p50_s']:.2f} s, p99 {done['late_p99_s']:.2f} s late"
+            if done["fresh"]
+            else ""
+        ),
         flush=True,
     )
 
@@ -215,6 +268,7 @@ def main() -> None:
     asked.add_argument("--blocks", type=int, default=20_000)
     asked.add_argument("--rtt", type=float, default=0.05)
     asked.add_argument("--formats", default="block")
+    asked.add_argument("--fresh", type=int, default=0)
     asked.add_argument("--profile")
     asked.add_argument("--fill", type=Path)
     asked.add_argument("--send", type=Path)
@@ -223,9 +277,9 @@ def main() -> None:
     if options.fill:
         fill(options.fill, options.blocks)
     elif options.send:
-        print(json.dumps(asyncio.run(send(options.send, options.port, options.formats))))
+        print(json.dumps(asyncio.run(send(options.send, options.port, options.formats, options.fresh))))
     else:
-        asyncio.run(measure(options.blocks, options.rtt, options.formats.split(","), options.profile))
+        asyncio.run(measure(options.blocks, options.rtt, options.formats.split(","), options.fresh, options.profile))
 
 
 main()
