@@ -29,7 +29,7 @@ from agent.dispatch import TOO_LARGE, Answers, Dispatch
 from agent.formats.api import Hold, Skip
 from agent.formats.teller import Encoding
 from agent.health import UplinkHealth
-from agent.keeper import Kept, Reading
+from agent.kept import Kept, Reading
 from agent.lanes import Lanes
 from agent.log import Log
 from agent.pacing import REFUSED_PAUSES_S, UNHEARD_PAUSES_S, Brakes, Bucket, Window
@@ -236,10 +236,11 @@ class Carrier:
             reading = Reading((), ())
         for position in reading.damaged:
             self._park(stream, position, "damaged")
-        for position in reading.lost:  # an event of its own names them
-            self._lanes.park(stream, position, "volatile")
-            self._health.lose(stream, "volatile")
-        known = {*reading.damaged, *reading.lost, *(kept.position for kept in reading.blocks)}
+        gone = {at: one.reason for one in reading.gone for at in range(one.first, one.last + 1)}
+        for position, reason in gone.items():  # an event of its own names them
+            self._lanes.park(stream, position, reason)
+            self._health.lose(stream, reason)
+        known = {*reading.damaged, *gone, *(kept.position for kept in reading.blocks)}
         for position in set(run) - known:
             self._lanes.give_back(stream, position)
         return reading.blocks

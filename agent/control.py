@@ -9,7 +9,6 @@ What is always true here:
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import socket
@@ -69,10 +68,11 @@ def _answer(line: bytes, answers: Answers) -> Document:
 
 async def _carry_out(line: bytes, orders: Orders, may_order: bool) -> Document | None:
     """Carry out an order; None where it is none."""
-    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+    try:
         order = orders[json.loads(line)["ask"]]
-        return await order() if may_order else {"error": "agent.order-refused"}
-    return None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return await order() if may_order else {"error": "agent.order-refused"}
 
 
 def _user(peer: socket.socket) -> int:
@@ -80,11 +80,11 @@ def _user(peer: socket.socket) -> int:
     return int(user)
 
 
-def ask(path: Path, question: str) -> Document:
+def ask(path: Path, question: str, timeout_s: float = TIMEOUT_S) -> Document:
     """Ask the running service; for tools. Raises NotRunning."""
     try:
         with _address(path) as address, socket.socket(socket.AF_UNIX) as peer:
-            peer.settimeout(TIMEOUT_S)
+            peer.settimeout(timeout_s)
             peer.connect(address)
             peer.sendall(json.dumps({"ask": question}).encode() + b"\n")
             with peer.makefile("rb") as answer:

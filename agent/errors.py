@@ -63,3 +63,9 @@ class PortBusy(AgentError):
     """A port that the command was told to use is taken."""
 
     exit = Exit.BUSY
+
+
+class FileThere(AgentError):
+    """A file that the command was to write is there already, and stays as it is."""
+
+    exit = Exit.BUSY

@@ -17,10 +17,8 @@ from agent.health import UplinkHealth
 from agent.link_quality import Quality
 from buffer import status
 from buffer.frame import Column, Frame, Layout, Value
-from config.model import Device, Link, Point, Watch
+from config.model import OWN_DEVICE, Device, Link, Point, Watch
 from drivers.api import Clock, Driver, Group
-
-NAME = "gateway"
 
 _MACHINE = (
     Column("load", "float32", note="mean of a minute"),
@@ -50,21 +48,15 @@ _NOTHING: tuple[Value, ...] = (None,) * len(_UPLINK)
 
 
 class GatewayDriver(Driver[Link[Device[Point]]]):
-    """Measures the station.
-
-    `names` are the configured uplinks; what is known of them by now stands in `uplinks`. `disk` lies on the file system
-    of the buffer.
-    """
+    """Measures the station. `uplinks` are the names of those configured; `disk` lies on the buffer's file system."""
 
     Settings = Link
 
-    def __init__(
-        self, watch: Watch, clock: Clock, names: Iterable[str], uplinks: Mapping[str, UplinkHealth], disk: Path
-    ) -> None:
+    def __init__(self, watch: Watch, clock: Clock, uplinks: Iterable[str], disk: Path) -> None:
         device = Device[Point].model_construct(every=watch.every, stream=watch.stream)
-        super().__init__(NAME, Link[Device[Point]](driver=NAME, devices={NAME: device}), clock)
-        self._names = tuple(names)
-        self._uplinks = uplinks
+        super().__init__(OWN_DEVICE, Link[Device[Point]](driver=OWN_DEVICE, devices={OWN_DEVICE: device}), clock)
+        self._names = tuple(uplinks)
+        self._uplinks: Mapping[str, UplinkHealth] = {}
         self._disk = disk
         self._cpu: tuple[int, float] | None = None
         columns = _MACHINE + tuple(
@@ -72,7 +64,13 @@ class GatewayDriver(Driver[Link[Device[Point]]]):
             for name in self._names
             for column in _UPLINK
         )
-        self.groups = (Group(NAME, watch.stream, Layout(NAME, NAME, NAME, watch.every, columns)),)
+        self.groups = (
+            Group(OWN_DEVICE, watch.stream, Layout(OWN_DEVICE, OWN_DEVICE, OWN_DEVICE, watch.every, columns)),
+        )
+
+    def see(self, uplinks: Mapping[str, UplinkHealth]) -> None:
+        """Be told where what is known of the uplinks stands."""
+        self._uplinks = uplinks
 
     async def open(self) -> None:
         """Nothing is to be opened."""

@@ -216,18 +216,23 @@ class StreamHealth:
     evicted: int = 0
     damaged: int = 0
     lost: int = 0
+    pruned: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Blocks evicted, by reason."""
     readings: int = 0
     ticks_missed: int = 0
     dropped: int = 0
 
     def document(self) -> Document:
-        """Render as JSON; `sealed` = held + evicted + damaged + lost."""
+        """Render as JSON; `sealed` = held + evicted + damaged + lost + pruned."""
         return {
             "sealed": self.head,
             "held": self.held,
             "evicted": self.evicted,
             "damaged": self.damaged,
             "lost": self.lost,
+            "pruned": self.pruned,
+            "evicted_by": dict(self.reasons),
             "seq": self.seq,
             "digest": self.digest,
             "readings": self.readings,
@@ -250,12 +255,18 @@ class Health:
     streams: dict[str, StreamHealth] = field(default_factory=dict)
     clock: Document = field(default_factory=dict)
     buffer_error: Trouble | None = None
+    buffer_alarm: Trouble | None = None
+    """What does not keep it from working, and will."""
+    buffer: Document = field(default_factory=dict)
+    """Room, running time, and how far each stream is proven."""
     volatile: bool = False
     """Blocks are sealed in memory, because the buffer cannot be written."""
     ring: Document = field(default_factory=dict)
     """What is in memory only."""
     key_error: Trouble | None = None
     """Why the platform cannot know the key."""
+    config_error: Trouble | None = None
+    """Why the last reload was refused; the configuration before it runs on."""
 
     def document(self, now_ns: int, uplink: str | None = None) -> Document:
         """Render the state as JSON: of the whole station, or of what concerns one uplink's streams."""
@@ -268,15 +279,25 @@ class Health:
             "key": self.key_id,
             "key_error": trouble_document(self.key_error),
             "config": self.config_digest,
+            "config_error": trouble_document(self.config_error),
             "uptime_s": round((now_ns - self.started_ns) / 1e9, 3),
             "boot_ns": now_ns,
             "clock": self.clock,
             "links": {name: link for name, link in links.items() if link["devices"]},
             "streams": {name: self.streams[name].document() for name in streams if name in self.streams},
             "uplinks": {name: self.uplinks[name].document() for name in self.uplinks if uplink in (None, name)},
-            "buffer": {"error": trouble_document(self.buffer_error), "volatile": self.volatile},
+            "buffer": {
+                "error": trouble_document(self.buffer_error),
+                "alarm": trouble_document(self.buffer_alarm),
+                "volatile": self.volatile,
+                **self._buffer_of(streams),
+            },
             "ring": self.ring,
         }
+
+    def _buffer_of(self, streams: Collection[str]) -> Document:
+        scrub = {name: done for name, done in self.buffer.get("scrub", {}).items() if name in streams}
+        return {**self.buffer, "scrub": scrub} if self.buffer else {}
 
 
 def trouble_document(trouble: Trouble | None) -> Document | None:

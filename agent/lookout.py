@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from agent import tls
 from agent.health import UplinkHealth
-from agent.keeper import Kept
+from agent.kept import Kept
 from agent.recorder import Recorder
 from agent.standing import WORTH, Day, Oldest, Standing
 from buffer.block import Header, read_header

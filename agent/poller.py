@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.companions import until_one_ends
-from agent.health import LinkHealth
+from agent.health import DeviceHealth, LinkHealth
 from agent.log import Log
 from agent.probing import Probing
 from agent.recorder import Recorder
@@ -44,6 +44,18 @@ class House:
     recorder: Recorder
     clock: Clock
     rng: random.Random
+
+
+def health_of(driver: Driver[Any]) -> LinkHealth:
+    """Give the figures of a link that was not opened yet."""
+    devices = {group.device: DeviceHealth(group.stream, every_ns=_shortest(driver, group)) for group in driver.groups}
+    return LinkHealth(driver.link.driver, devices, parked=driver.parked, figures=driver.figures)
+
+
+def _shortest(driver: Driver[Any], one: Group) -> int | None:
+    """Give the shortest interval of the groups of one device."""
+    intervals = [group.layout.every_ns for group in driver.groups if group.device == one.device]
+    return min((every_ns for every_ns in intervals if every_ns is not None), default=None)
 
 
 class Poller:

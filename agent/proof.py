@@ -11,7 +11,7 @@ What is always true here:
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,16 @@ from urllib.parse import urlsplit
 
 from agent import control
 from agent.broker import Endpoint, split_url
-from agent.errors import AgentError, Exit, NotRunning
+from agent.errors import NotRunning
+from agent.history import Progress, SourceUnreadable, block_files, read_block_file
 from agent.receiver import Receiver
-from buffer.block import MAX_ENVELOPE, MAX_PAYLOAD, Block, decode_block
+from buffer.block import Block, decode_block
 from buffer.errors import BlockInvalid
+from buffer.keys import key_path, known_public, load_public
 from buffer.store import Reader
 from buffer.verify import Verifier
 
-BLOCK_SUFFIX = ".block"
 DIGEST_BYTES = 32
-
-
-class SourceUnreadable(AgentError):
-    """What is to be proven cannot be read."""
-
-    exit = Exit.UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +43,6 @@ class Client:
 def is_url(source: str) -> bool:
     """Say whether a source is a live topic."""
     return source.startswith(("mqtt://", "mqtts://"))
-
-
-Progress = Callable[[int, int], None]
-"""Told how many blocks are done, of how many, about."""
 
 
 def prove_files(path: Path, verifier: Verifier, progress: Progress = lambda *_: None) -> None:
@@ -72,17 +63,24 @@ def _buffer(path: Path, progress: Progress) -> Iterator[tuple[object, Block]]:
 
 
 def _folder(path: Path, progress: Progress) -> Iterator[tuple[object, Block]]:
-    files = sorted(path.glob(f"*{BLOCK_SUFFIX}"))
-    if not files:
-        raise SourceUnreadable("agent.source-unreadable", source=path, reason=f"no *{BLOCK_SUFFIX}")
+    files = block_files(path)
     for done, file in enumerate(files, start=1):
-        try:
-            with file.open("rb") as stream:
-                data = stream.read(MAX_ENVELOPE + MAX_PAYLOAD + 64)
-        except OSError as error:
-            raise SourceUnreadable("agent.source-unreadable", source=file, reason=error.strerror) from error
-        yield file.name, _block(data)
+        yield file.name, _block(read_block_file(file))
         progress(done, len(files))
+
+
+def trusted_keys(source: Path | None, trust: Sequence[Path]) -> tuple[tuple[bytes, ...], Path | None]:
+    """Give the keys to trust: those named, else those beside a buffer, and then the file they came from.
+
+    Raises BufferUnreadable for a key that is none, SourceUnreadable where there is none at all.
+    """
+    if trust:
+        return tuple(load_public(path) for path in trust), None
+    beside = key_path(source or Path("buffer.db"))
+    found = () if source is None else known_public(beside)
+    if not found:
+        raise SourceUnreadable("agent.no-trust", path=f"{beside}.pub")
+    return found, beside
 
 
 def known_heads(texts: Sequence[str]) -> set[bytes]:

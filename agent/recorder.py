@@ -20,11 +20,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.health import Health
-from agent.keeper import AckKey, Definition, Keeper, Kept, Reading
+from agent.keeper import Keeper
+from agent.kept import AckKey, Definition, Kept, Reading, Turn
 from agent.log import Log
 from agent.owner import Owner
 from agent.volatile import Lost, Outage, Ring
-from buffer.errors import CommitFailed
+from buffer.changes import Account, Loss
+from buffer.errors import BufferFault, CommitFailed
 from buffer.frame import Change, Event, EventData, Frame
 from buffer.intervals import Intervals
 from buffer.seal import Batch, Moment
@@ -181,10 +183,7 @@ class Recorder:
         """
         if first > (head := self.head(stream)):
             return self._ring.read(stream, first, last, max_bytes)
-        reading = await self._owner.call(lambda: self._keeper.read(stream, first, min(last, head), max_bytes))
-        gone = self._ring.gone.get(stream, ())
-        lost = tuple(position for position in reading.damaged if position in gone)
-        return reading._replace(damaged=tuple(sorted({*reading.damaged}.difference(lost))), lost=lost)
+        return await self._owner.call(lambda: self._keeper.read(stream, first, min(last, head), max_bytes))
 
     async def definition(self, digest: bytes) -> Definition:
         """Give a catalogue's bytes and the bytes of each layout it lists, by id."""
@@ -237,15 +236,37 @@ class Recorder:
 
     async def open(self, uplinks: Iterable[str]) -> None:
         """Open the buffer and learn what each uplink has acknowledged. Raises what the store raises."""
-        names = [name for uplink in uplinks for name in (uplink, uplink + TOLD)]
-        self._settled = await self._owner.call(lambda: self._keeper.open(names))
+        self._settled = await self._owner.call(lambda: self._keeper.open(_kept_under(uplinks)))
         self._gathering = {stream: Batch() for stream in self._streams}
+        self._note_ledger()
+
+    async def admit(self, uplinks: Iterable[str], streams: Iterable[str]) -> None:
+        """Learn what uplinks and streams that come anew have been settled before. Raises what the store raises."""
+        found = await self._owner.call(lambda: self._keeper.acknowledged(_kept_under(uplinks), streams))
+        self._settled = {**found, **self._settled}
+
+    async def turn(self, turn: Turn, seal_every_ns: int) -> None:
+        """Seal what was gathered; from then on positions mean what the new catalogues say.
+
+        What fills frames of a layout that goes must have stopped, and of one that comes must not have begun.
+        """
+        self._tell_merged(0)
+        self._rotate()
+        self._urgent.set()
+        while self._waiting:  # noqa: ASYNC110 - once a reload, and for a commit at most
+            await asyncio.sleep(0.01)
+        await self._owner.call(lambda: self._keeper.turn(turn))
+        self._streams = tuple(turn.catalogues)
+        self._sealed_ns = {**dict.fromkeys(turn.catalogues, self.clock.boot_ns()), **self._sealed_ns}
+        self._seal_every_ns = seal_every_ns
+        self._urgent.set()
         self._note_ledger()
 
     async def run(self) -> None:
         """Seal at every interval until `stop`, then once more."""
         while not self._stop.is_set():
             if await self._seal():
+                await self._tidy()
                 await self._until_next_seal()
             else:
                 await self._until(self._stop, (self._outage.next_ns - self.clock.boot_ns()) / NS_PER_S)
@@ -273,6 +294,16 @@ class Recorder:
         while (wait_ns := until_ns - self.clock.boot_ns()) > 0 and not self._urgent.is_set():
             self.turns += 1
             await self._until(self._urgent, min(wait_ns, TURN_NS) / NS_PER_S)
+            if wait_ns > TURN_NS:
+                await self._tidy()
+
+    async def _tidy(self) -> None:
+        """Have housekeeping plan what is due; it is done with the next commit."""
+        with contextlib.suppress(BufferFault):  # the next commit meets the same, and tells of it
+            await self._owner.call(self._keeper.tidy)
+        if (alarm := self._keeper.alarm) is not None and self._health.buffer_alarm is None:
+            _log.error("buffer-alarm", code=alarm[0], **alarm[1])
+        self._health.buffer_alarm, self._health.buffer = alarm, self._keeper.buffer
 
     async def _until(self, event: asyncio.Event, seconds: float) -> None:
         """Wait for an event for so long; unlike `wait_for`, this never swallows a cancellation."""
@@ -377,7 +408,8 @@ class Recorder:
         self._announce(kept)
 
     def _delivered(self, stream: str, position: int) -> bool:
-        return all(position in settled for (_, name), settled in self._settled.items() if name == stream)
+        carriers = self._keeper.carriers_of(stream)
+        return bool(carriers) and all(position in self._settled[uplink, stream] for uplink in carriers)
 
     async def _heal(self) -> bool:
         """Try, when it is time, to have the store adopt what is in memory."""
@@ -387,7 +419,7 @@ class Recorder:
         try:
             lost = self._ring.take_lost(await self._owner.call(self._keeper.reach))
             if lost:
-                await self._hold({stream: self._naming(run) for stream, run in lost.items()})
+                await self._hold({stream: self._naming(stream, run) for stream, run in lost.items()})
             kept = await self._adopt(written)
         except CommitFailed as error:
             self._commit_failed(error, ())
@@ -404,10 +436,10 @@ class Recorder:
             self._ring.tried()
             raise
 
-    def _naming(self, lost: Lost) -> Batch:
-        """Give the event that names blocks for which there was no room."""
-        data = tuple({**lost._asdict(), "reason": "volatile"}.items())
-        return Batch(events=[Event("lost", self.clock.boot_ns(), self._new_event_id(), data)])
+    def _naming(self, stream: str, lost: Lost) -> Batch:
+        """Give the event that names blocks for which there was no room; the store counts them where it adopts."""
+        kind, data = Loss(Account(stream, *lost)).told()
+        return Batch(events=[Event(kind, self.clock.boot_ns(), self._new_event_id(), data)])
 
     def _healed(self, kept: Sequence[Kept]) -> None:
         self._health.volatile = False
@@ -420,3 +452,8 @@ class Recorder:
         self._health.clock = self._keeper.clock
         gone = {stream: positions.count() for stream, positions in self._ring.gone.items()}
         self._health.ring = {"blocks": len(self._ring), "bytes": self._ring.size, "lost": gone}
+
+
+def _kept_under(uplinks: Iterable[str]) -> tuple[str, ...]:
+    """Give the names under which something is kept of these uplinks."""
+    return tuple(name for uplink in uplinks for name in (uplink, uplink + TOLD))

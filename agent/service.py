@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from agent import failures, faults, log, supervise
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     supervise.forbid_core_dumps()
     try:
         given = credentials(os.environ)
-        settings = read(options.config, clock := SystemClock(), given)
+        read_again = partial(read, options.config, clock := SystemClock(), given)
+        settings = read_again()
     except ConfigFaults as found:
         sys.stderr.write(faults.text(found, Words(faults.language_of(options.config, os.environ))) + "\n")
         return Exit.CONFIG
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         _log.warning(warning.code, **{**warning.fields, "file": warning.file, "line": warning.line})
     code, words = Exit.OK, Words(settings.loaded.config.gateway.language)
     try:
-        app = App(settings, clock, given)
+        app = App(settings, clock, given, reread=read_again)
         del settings  # the places of every key are not needed any more, and are megabytes
         asyncio.run(_run(app))
     except* failures.Mendable as ended:

@@ -4,24 +4,25 @@ What is always true here:
 
 - Whatever is wrong, in the file or in what a driver makes of it, comes out as `ConfigFaults` with a place. Drivers
   are constructed, so what only they can judge is judged; they open nothing.
+- The station's own device, `gateway`, is a driver among the others.
 - Only the drivers and formats that the file names are imported. Formats are made, and tried on every layout.
 - A warning is what can be carried out and is likely not meant; it stands at a place as a fault does and stops nothing.
 
 The commands and the composition root enter.
 """
 
-import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent import formats
-from config import checks
+from agent.estimate import Estimate, estimate
+from agent.gateway_device import GatewayDriver
+from agent.unwise import WallClock, warnings
 from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
 from config.load import Loaded, load
-from config.model import Link, Serial
+from config.model import OWN_DEVICE, Config, Link
 from drivers import registry
 from drivers.api import Clock, Driver, DriverMisconfigured
 
@@ -32,16 +33,16 @@ class Settings:
 
     loaded: Loaded
     drivers: Mapping[str, Driver[Any]]
-    warnings: tuple[Fault, ...] = ()
+    warnings: tuple[Fault, ...]
+    estimate: Estimate
+
+    @property
+    def instruments(self) -> dict[str, Driver[Any]]:
+        """The drivers of the links that the file names: all but the station's own device."""
+        return {name: driver for name, driver in self.drivers.items() if name != OWN_DEVICE}
 
 
-STABLE_NAMES = Path("/dev/serial/by-id")
-"""Where udev names serial adapters by maker and serial number (60-serial.rules)."""
-
-_UNSTABLE = re.compile(r"^/dev/tty(USB|ACM)\d+$")
-
-
-def read(path: Path, clock: Clock, credentials: Path | None = None) -> Settings:
+def read(path: Path, clock: WallClock, credentials: Path | None = None) -> Settings:
     """Load a file and construct its drivers. `credentials` is systemd's directory of them. Raises ConfigFaults."""
     loaded = load(path, settings_for, registry.names(), credentials)
     faults: list[Fault] = []
@@ -53,10 +54,19 @@ def read(path: Path, clock: Clock, credentials: Path | None = None) -> Settings:
             for each in (error, *error.others):
                 where = ("links", name, *each.path)
                 faults.append(fault_at(loaded.spot(where), each.code, where, **each.fields))
-    faults += _format_faults(loaded, drivers) if len(drivers) == len(loaded.config.links) else ()
+    drivers |= _own_device(loaded.config, clock)
+    faults += _format_faults(loaded, drivers) if not faults else ()
     if faults:
         raise ConfigFaults(faults, path)
-    return Settings(loaded, drivers, tuple(_warnings(loaded, drivers)))
+    cost = estimate((group for driver in drivers.values() for group in driver.groups), loaded.config.buffer)
+    return Settings(loaded, drivers, tuple(warnings(loaded, drivers, cost, clock)), cost)
+
+
+def _own_device(config: Config, clock: Clock) -> dict[str, Driver[Any]]:
+    """Give the driver of the station's own device, unless the file wants none."""
+    watch = config.gateway.watch
+    disk = Path(config.buffer.path).parent
+    return {} if watch is None else {OWN_DEVICE: GatewayDriver(watch, clock, config.uplinks, disk)}
 
 
 def _format_faults(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:
@@ -68,30 +78,6 @@ def _format_faults(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterat
         for error in formats.judge(station, uplink, carried):
             where: KeyPath = ("uplinks", name, *error.path)
             yield fault_at(loaded.spot(where), error.code, where, **error.fields)
-
-
-def _warnings(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:
-    """Find what will work and is likely not meant, links before uplinks."""
-    for name, link in loaded.config.links.items():
-        serial = getattr(link, "serial", None)
-        if isinstance(serial, Serial) and _UNSTABLE.match(serial.port):
-            where: KeyPath = ("links", name, "serial", "port")
-            words = {"port": serial.port, "stable": stable_name(serial.port, STABLE_NAMES)}
-            yield fault_at(loaded.spot(where), "config.unstable-port", where, **words)
-        load = drivers[name].planned_load()
-        if load is not None and load > 1:
-            where = ("links", name)
-            yield fault_at(loaded.spot(where), "config.bus-overloaded", where, link=name, percent=math.ceil(load * 100))
-    yield from checks.stream_warnings(loaded.config.uplinks, loaded.config.links, loaded.places)
-
-
-def stable_name(port: str, directory: Path) -> str:
-    """Give the name of an adapter that stays; where the adapter is not plugged in, where to look for it."""
-    try:
-        names = sorted(directory.iterdir())
-    except OSError:
-        names = []
-    return next((str(name) for name in names if name.resolve() == Path(port)), f"{directory}/...")
 
 
 def credentials(environment: Mapping[str, str]) -> Path | None:

@@ -23,6 +23,7 @@ def compact(status: Document) -> Document:
     return {name: status[name] for name in _WHOLE} | _told(
         {
             "key_error": status["key_error"],
+            "config_error": status["config_error"],
             "links": {name: _link(link) for name, link in status["links"].items()},
             "streams": {name: _stream(stream) for name, stream in status["streams"].items()},
             "uplinks": {name: _told(uplink) for name, uplink in status["uplinks"].items()},
@@ -38,7 +39,7 @@ def essence(state: Document) -> Document:
         name: (link["up"], {device: facts["alive"] for device, facts in link["devices"].items()})
         for name, link in state.get("links", {}).items()
     }
-    alarms_told = {name: state.get(name) for name in ("buffer", "key_error")}
+    alarms_told = {name: state.get(name) for name in ("buffer", "key_error", "config_error")}
     return {"links": links, "clock": state["clock"].get("quality"), **alarms_told}
 
 

@@ -27,7 +27,7 @@ from agent.dispatch import Answers
 from agent.errors import BrokerDown, BrokerRefused
 from agent.health import Document, UplinkHealth
 from agent.inbox import ACK, RESEND, Inbox
-from agent.keeper import Kept
+from agent.kept import Kept
 from agent.lanes import Lanes
 from agent.log import Log
 from agent.lookout import Lookout
@@ -108,6 +108,10 @@ class Uplink:
         """Wait until every block is acknowledged, for as long as a session lasts."""
         while self._health.connected and any(self._health.pending.values()):  # noqa: ASYNC110 - once, when leaving
             await asyncio.sleep(0.02)
+
+    def retire(self) -> None:
+        """Hear of commits no more; `run` has ended. What was acknowledged stays with the recorder."""
+        self._recorder.listeners.remove(self._committed)
 
     async def _choose_starts(self) -> None:
         """Choose, once for each stream, where a new uplink begins."""

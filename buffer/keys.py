@@ -95,6 +95,11 @@ class DeviceKey:
         raise TypeError("a device key is not copied")
 
 
+def key_path(buffer: Path) -> Path:
+    """Give the device key that belongs to a buffer: a sibling, so that both are kept or lost together."""
+    return buffer.with_name("device.key")
+
+
 def load_or_create(path: Path) -> tuple[DeviceKey, Fate]:
     """Load the device key, or make one where there is none or a damaged one.
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from config.errors import Fault, KeyPath, fault_at
 from config.files import file_code
-from config.model import Config, Device, Link, Tls, Uplink
+from config.model import OWN_DEVICE, Config, Device, Link, Tls, Uplink
 from config.translate import Places
 
 Links = Mapping[str, Link[Any]]
@@ -34,10 +34,15 @@ def device_faults(links: Links, places: Places) -> Iterator[Fault]:
     """Judge devices together: a name stands for one device in the whole station, and each measures something."""
     first: dict[str, str] = {}
     for link, model in links.items():
+        if link == OWN_DEVICE:
+            yield fault_at(places.key_place(("links", link)), "config.own-name", ("links", link), name=link)
         for name, device in model.devices.items():
             path = ("links", link, "devices", name)
+            if name == OWN_DEVICE:
+                yield fault_at(places.key_place(path), "config.own-name", path, name=name)
             if name in first:
-                words = {"name": name, "other": first[name]}
+                place = places.key_place(("links", first[name], "devices", name))
+                words = {"name": name, "other": first[name], "first": f"{place.file}:{place.line}"}
                 yield fault_at(places.key_place(path), "config.duplicate-device", path, **words)
             first.setdefault(name, link)
             yield from _measures(device, path, places)

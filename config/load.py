@@ -3,7 +3,8 @@
 What is always true here:
 
 - A `Loaded` has passed every check of this floor. Each link is the model of the driver it names.
-- The digest is SHA-256 of the file's bytes exactly as they were read, profiles and secrets not included.
+- The digest is of the bytes exactly as they were read, of the file and of those beside it (`config.include`), profiles
+  and secrets not included.
 - Paths in the result (`tls`, `buffer.path`, certificates of links) are absolute; in the file they are relative to it.
 - Secrets are resolved to their values. Nothing else outside the file and the files it names is looked at.
 - A part that is at fault does not hide the faults of another.
@@ -12,7 +13,6 @@ The agent enters. This floor knows no driver: the models of links are asked for 
 """
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +20,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from config import checks, profile, secrets
+from config import checks, include, profile, secrets
 from config.errors import ConfigFaults, Fault, KeyPath, Place, SettingsUnavailable, fault_at
 from config.files import Beside
 from config.model import Config, Link, Secret, Uplink
 from config.profile import Overlay
-from config.source import parse, read_bytes
 from config.translate import faults_of, nearest
 
 SettingsFor = Callable[[str], type[Link[Any]] | None]
@@ -54,9 +53,7 @@ def load(
     path: Path, settings_for: SettingsFor, known_drivers: Sequence[str] = (), credentials: Path | None = None
 ) -> Loaded:
     """Read and judge a file. `credentials` is systemd's credentials directory. Raises ConfigFaults with every fault."""
-    data = read_bytes(path)
-    digest = hashlib.sha256(data).digest()
-    document = parse(data, path)
+    document, digest = include.read(path)
     reading = _Reading(Overlay(document), list(document.faults), settings_for, known_drivers)
     if () in document.broken:
         raise ConfigFaults(reading.faults, path)

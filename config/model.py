@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from config.files import FilePath
@@ -27,6 +27,10 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
 _NS_PER_UNIT = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 _BYTES_PER_UNIT = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+DURATION_PATTERN = rf"^[0-9]+(\.[0-9]+)?\s*({'|'.join(_NS_PER_UNIT)})$"
+SIZE_PATTERN = rf"^[0-9]+(\.[0-9]+)?\s*({'|'.join(_BYTES_PER_UNIT)})$"
+PERCENT_PATTERN = r"^[0-9]{1,3}\s*%$"
+"""What a duration, a size and a part look like in the file."""
 _QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)\s*([A-Za-z]+(?:/s)?)$")
 
 
@@ -102,6 +106,21 @@ def _quantity(text: object, units: Mapping[str, int], what: Literal["duration", 
     return int(Decimal(match[1]) * factor)
 
 
+def written_duration(ns: int) -> str:
+    """Write a duration as a technician would: in the largest unit that leaves it whole."""
+    return _written(ns, _NS_PER_UNIT)
+
+
+def written_size(count: int) -> str:
+    """Write a size as a technician would."""
+    return _written(count, {unit: size for unit, size in _BYTES_PER_UNIT.items() if "i" not in unit})
+
+
+def _written(number: int, units: Mapping[str, int]) -> str:
+    unit, factor = max((one for one in units.items() if number % one[1] == 0), key=lambda one: one[1])
+    return f"{number // factor}{unit}"
+
+
 def exact(value: object) -> str:
     """Keep a number as the exact text it was written in. The reader hands over text, int or Decimal, never float."""
     try:
@@ -124,11 +143,29 @@ def _frozen(value: object) -> object:
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Duration = Annotated[int, BeforeValidator(parse_duration), AfterValidator(_positive)]
-Size = Annotated[int, BeforeValidator(parse_size)]
-Exact = Annotated[str, BeforeValidator(exact)]
-Rate = Annotated[int, BeforeValidator(parse_rate), AfterValidator(_positive)]
-Percent = Annotated[int, BeforeValidator(parse_percent)]
+Duration = Annotated[
+    int,
+    BeforeValidator(parse_duration),
+    AfterValidator(_positive),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "5s", "1m"]}),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN, "examples": ["56kB", "500MB", "8GB"]}),
+]
+Exact = Annotated[str, BeforeValidator(exact), WithJsonSchema({"type": ["number", "string"]})]
+Rate = Annotated[
+    int,
+    BeforeValidator(parse_rate),
+    AfterValidator(_positive),
+    WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN.replace("$", "/s$"), "examples": ["50kB/s"]}),
+]
+Percent = Annotated[
+    int,
+    BeforeValidator(parse_percent),
+    WithJsonSchema({"type": "string", "pattern": PERCENT_PATTERN, "examples": ["75%"]}),
+]
 
 
 class Strict(BaseModel):
@@ -145,6 +182,10 @@ class Strict(BaseModel):
         return {key: _frozen(value) for key, value in data.items()}
 
 
+OWN_DEVICE = "gateway"
+"""The name of the device, and of the link, under which the station keeps what it measures of itself."""
+
+
 class Watch(Strict):
     """How often the station measures itself and its links, and the stream in which it keeps that."""
 
@@ -156,9 +197,13 @@ class Gateway(Strict):
     """Who this station is."""
 
     id: Name
+    """The name of this station on every platform; it becomes a topic and does not change."""
     name: str = ""
+    """What people call it."""
     timezone: str = "Asia/Ho_Chi_Minh"
+    """Where it stands, by the tz database."""
     language: Literal["vi", "en"] = "vi"
+    """What the tools and the status page speak."""
     watch: Watch | None = Field(default_factory=Watch)
 
 
@@ -179,10 +224,13 @@ class Template(Strict):
     content_type: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
 
+_Urls = str | Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class Uplink(Strict):
     """One platform: where it is, what it gets, what it may send us."""
 
-    url: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_listed)]
+    url: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=_Urls)]
     """One address, or several that are tried in order."""
     format: Literal["block", "json", "thingsboard", "template"] = "block"
     streams: tuple[Name, ...] | None = None
@@ -209,35 +257,59 @@ class Uplink(Strict):
 
 
 class Buffer(Strict):
-    """Where readings are kept, how often they are sealed, and how much room they may take."""
+    """Where readings are kept, how often they are sealed, and how much room they may take.
+
+    What was delivered goes after `keep` of running time, or earlier where room is needed. If that is not enough, of
+    what was not delivered goes first, as `when_full` says: the oldest, the newest, or (`thin`) all but every second
+    block, then all but every fourth, and so on. Events and layouts stay.
+    """
 
     path: FilePath = "/var/lib/trambien/buffer.db"
+    """The file of the buffer; the device key and the control socket lie beside it."""
     seal_every: Duration = parse_duration("5s")
+    """How often readings are sealed and committed: what a power cut can lose."""
     keep: Duration = parse_duration("60d")
-    limit: Size = parse_size("8GB")
+    """How long delivered readings stay."""
+    limit: Annotated[Size, Field(ge=1_000_000)] = parse_size("8GB")
+    """How much room the buffer may take."""
     reserve: Size = parse_size("500MB")
+    """Free space on the file system that the buffer never takes."""
+    when_full: Literal["oldest", "newest", "thin"] = "oldest"
+    """Of what was not delivered, what goes first where room is needed."""
     max_block: Annotated[Size, Field(ge=4_000, le=1_000_000)] = parse_size("56kB")
+    """The largest block, as it is sent."""
 
 
 class Serial(Strict):
     """A serial port. `port` should be a stable name such as /dev/serial/by-id/..."""
 
     port: str
+    """The name of the port; one in /dev/serial/by-id/ stays the same."""
     baud: Annotated[int, Field(ge=50, le=4_000_000)] = 9600
+    """Bits a second."""
     parity: Literal["none", "even", "odd"] = "none"
+    """The parity bit."""
     stop_bits: Literal[1, 2] = 1
+    """Stop bits."""
     data_bits: Literal[7, 8] = 8
+    """Data bits."""
 
 
 class Point(Strict):
     """What every point may say, whatever protocol brings it."""
 
     unit: str = ""
+    """The unit of the value after scale and offset, as text."""
     scale: Exact | None = None
+    """Value = raw * scale + offset."""
     offset: Exact | None = None
+    """Value = raw * scale + offset."""
     range: tuple[Exact, Exact] | None = None
+    """The lowest and the highest value that can be true; others are marked bad."""
     every: Duration | None = None
+    """How often this point is read, if not as often as its device."""
     note: str = ""
+    """What an auditor should know of it."""
 
 
 P = TypeVar("P", bound=Point)
@@ -248,8 +320,11 @@ class Device(Strict, Generic[P]):
 
     profile: str | None = None
     every: Duration | None = None
+    """How often its points are read."""
     stream: Name = "main"
+    """The chain its readings are kept in; an uplink carries the streams it names."""
     points: dict[str, P] = Field(default_factory=dict)
+    """What is measured, by name."""
 
 
 D = TypeVar("D", bound=Device)  # type: ignore[type-arg]  # a driver's device fixes its own point
@@ -259,14 +334,21 @@ class Link(Strict, Generic[D]):
     """One wire. Its devices are polled by one owner."""
 
     driver: str
+    """The driver that speaks the protocol of this wire."""
     timeout: Duration = parse_duration("1s")
+    """The longest wait for an answer."""
     devices: dict[Name, D] = Field(min_length=1)
+    """The instruments on this wire, by name."""
 
 
 class Config(Strict):
     """The whole file. Each link is the model of the driver it names."""
 
     gateway: Gateway
+    """Who this station is."""
     uplinks: dict[Name, Uplink] = Field(default_factory=dict)
+    """The platforms, by name."""
     buffer: Buffer = Field(default_factory=Buffer)
+    """Where readings are kept."""
     links: dict[Name, Link] = Field(min_length=1)  # type: ignore[type-arg]  # any driver's link
+    """The wires, by name; each has one driver. More of them may stand in links.d/*.yaml."""

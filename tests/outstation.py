@@ -22,7 +22,6 @@ from typing import Any, Self
 from ruamel.yaml import YAML
 
 from agent import control
-from agent.app import key_path
 from agent.broker import Endpoint, Message, Session, connect
 from agent.demo.brokers import Mosquitto
 from agent.demo.certificates import Authority
@@ -33,7 +32,7 @@ from agent.receiver import Opened, Receiver
 from buffer.block import FLAG_VOLATILE, Block, Header
 from buffer.errors import BufferUnreadable
 from buffer.frame import Event, Layout
-from buffer.keys import load_or_create
+from buffer.keys import key_path, load_or_create
 from buffer.layout import decode_catalogue, decode_layout
 from buffer.store import Reader
 from buffer.verify import Report, Verifier, payload_of

@@ -8,7 +8,7 @@ is told in one line with its cure (`agent.failures`), never with a traceback.
 
 import typer
 
-from agent.cli import check, demo, key, run, status, verify
+from agent.cli import check, demo, export, importing, init, key, reload, run, schema, status, verify
 
 app = typer.Typer(
     name="trambien",
@@ -19,8 +19,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(run.command)
+app.command("init")(init.command)
 app.command("check")(check.command)
 app.command("demo")(demo.command)
 app.command("verify")(verify.command)
+app.command("export")(export.command)
+app.command("import")(importing.command)
 app.command("status")(status.command)
+app.command("reload")(reload.command)
+app.command("schema")(schema.command)
 app.add_typer(key.app, name="key")

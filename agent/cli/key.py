@@ -18,7 +18,6 @@ from typing import Annotated
 import typer
 
 from agent import control, failures, supervise
-from agent.app import key_path
 from agent.cli.site import Site, load_site
 from agent.clock import SystemClock
 from agent.errors import AgentError, Exit, NotRunning
@@ -30,7 +29,7 @@ from agent.service import DEFAULT_CONFIG
 from buffer.cose import thumbprint
 from buffer.custody import Custody, Published, believed, enrol, published
 from buffer.errors import BufferFault, BufferLocked
-from buffer.keys import DeviceKey, load, public_pem
+from buffer.keys import DeviceKey, key_path, load, public_pem
 
 app = typer.Typer(help="The device's identity.", no_args_is_help=True)
 

@@ -40,7 +40,7 @@ def show(state: Document, words: Words, console: Console) -> None:
     """Print a state as tables."""
     console.print(words.say("agent.status-head", {**state, "uptime": _duration(state["uptime_s"])}), markup=False)
     console.print(_clock(state["clock"], words), markup=False)
-    for trouble in filter(None, (state["buffer"]["error"], state["key_error"])):
+    for trouble in filter(None, (state["buffer"]["error"], state["key_error"], state["config_error"])):
         console.print(_trouble(trouble, words), style="red", markup=False)
     console.print(_streams(state, words), _links(state, words), _uplinks(state, words), _standings(state, words))
     for name, link in state["links"].items():

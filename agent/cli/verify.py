@@ -9,23 +9,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from agent import failures
-from agent.app import key_path
 from agent.cli import verdict
-from agent.errors import AgentError, Exit
-from agent.proof import Client, is_url, known_heads, prove_files, prove_topic, service_heads
+from agent.cli.progress import bar
+from agent.errors import Exit
+from agent.proof import Client, is_url, known_heads, prove_files, prove_topic, service_heads, trusted_keys
 from agent.words import Language, Words, environment_language
-from buffer.keys import known_public, load_public
 from buffer.verify import Verifier
 
 EXITS = {"complete": Exit.OK, "unexplained": Exit.UNPROVEN, "unreadable": Exit.UNREADABLE}
-
-
-class _BadArgument(AgentError):
-    exit = Exit.UNREADABLE
 
 
 def command(
@@ -51,7 +44,7 @@ def command(
     """Prove that blocks are authentic, complete and in order. Exit 0 proven, 1 unexplained, 2 unreadable."""
     words = Words(language or environment_language(os.environ))
     try:
-        keys, by_itself = _keys(source, trust or [])
+        keys, by_itself = trusted_keys(None if is_url(source) else Path(source), trust or [])
         verifier = Verifier(keys, whole=not is_url(source), remember=is_url(source))
         heads = known_heads(head or []) | (set() if is_url(source) else service_heads(Path(source)))
         for digest in heads:
@@ -72,21 +65,5 @@ def command(
 
 
 def _prove_files(path: Path, verifier: Verifier) -> None:
-    """Prove a file or a folder, with a bar where somebody watches."""
-    bar = Progress(
-        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
-    )
-    with bar if sys.stderr.isatty() else contextlib.nullcontext():
-        task = bar.add_task("")
-        prove_files(path, verifier, lambda done, total: bar.update(task, completed=done, total=total))
-
-
-def _keys(source: str, trust: list[Path]) -> tuple[tuple[bytes, ...], Path | None]:
-    """Give the keys to trust, and the file they came from where nobody named one."""
-    if trust:
-        return tuple(load_public(path) for path in trust), None
-    beside = key_path(Path(source))
-    found = () if is_url(source) else known_public(beside)
-    if not found:
-        raise _BadArgument("agent.no-trust", path=f"{beside}.pub")
-    return found, beside
+    with bar() as progress:
+        prove_files(path, verifier, progress)

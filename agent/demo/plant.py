@@ -108,7 +108,12 @@ class Plant:
     def write_file(self, path: Path, buffer: Path, access: Access) -> None:
         """Write the technician's file."""
         document = {
-            "gateway": {"id": GATEWAY, "name": "Trạm biên trình diễn", "language": "vi"},
+            "gateway": {
+                "id": GATEWAY,
+                "name": "Trạm biên trình diễn",
+                "language": "vi",
+                "watch": {"every": "5s", "stream": "environment"},
+            },
             "uplinks": {
                 "province": {
                     "url": f"mqtts://localhost:{access.port}",

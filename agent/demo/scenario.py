@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.app import key_path
 from agent.broker import Endpoint
 from agent.clock import SystemClock
 from agent.demo.brokers import Broker, choose
@@ -31,7 +30,7 @@ from agent.demo.verdict import Verdict
 from agent.errors import AgentError
 from agent.health import Document
 from agent.receiver import Receiver
-from buffer.keys import load_or_create
+from buffer.keys import key_path, load_or_create
 from buffer.verify import Gap, Report, Verifier
 
 DRAIN_S = 60.0

@@ -150,7 +150,7 @@ class ModbusPoint(Point):
     length: Annotated[int, Field(ge=1, le=LONGEST_STRING)] | None = None
     mask: Annotated[int, Field(ge=0)] | None = None
     shift: Annotated[int, Field(ge=0)] | None = None
-    nan: Annotated[tuple[Exact, ...], BeforeValidator(_listed)] = ()
+    nan: Annotated[tuple[Exact, ...], BeforeValidator(_listed, json_schema_input_type=Exact | tuple[Exact, ...])] = ()
     enum: Annotated[dict[int, str], BeforeValidator(_states)] | None = None
     bits: dict[str, Annotated[int, Field(ge=0, le=15)]] | None = None
     writable: Writable | None = None

@@ -48,7 +48,10 @@ def _frozen(value: object) -> object:
 
 
 Ends = tuple[Address, Address]
-Forbidden = Annotated[dict[Table, tuple[Ends, ...]], BeforeValidator(_of_both_register_tables)]
+_Written = dict[Table, tuple[Ends, ...]] | tuple[Ends, ...]
+Forbidden = Annotated[
+    dict[Table, tuple[Ends, ...]], BeforeValidator(_of_both_register_tables, json_schema_input_type=_Written)
+]
 
 
 class ModbusDevice(Device[ModbusPoint]):

@@ -1,14 +1,18 @@
 """`trambien check`: exit codes, languages, JSON; the words themselves are golden files in tests/cases."""
 
+import datetime as dt
 import io
 import json
 import sys
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.cli.check import check
 from agent.faults import language_of
-from agent.settings import stable_name
+from agent.unwise import stable_name
 
 SOUND = """gateway: {id: a-1}
 links:
@@ -184,3 +188,53 @@ def test_a_bus_that_cannot_carry_what_is_asked_draws_a_warning_with_the_figure(f
     assert [warning["message"] for warning in warnings] == (
         [f"link w would need {percent} % of its wire's time"] if percent else []
     )
+
+
+def certificate(path, days):
+    """Write a certificate that ends in so many days."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    now = dt.datetime.now(dt.UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - dt.timedelta(900), now + dt.timedelta(days))
+    path.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.mark.parametrize(
+    ("days", "code"),
+    [(31.5, None), (29.5, "config.certificate-expires"), (-0.5, "config.certificate-expired")],
+)
+def test_a_certificate_that_ends_soon_draws_a_warning_with_the_days(file, tmp_path, capsys, days, code):
+    """Of an uplink; a month is enough to ask for a new one."""
+    certificate(tmp_path / "ca.pem", days)
+    uplink = 'uplinks: {p: {url: "mqtts://h:8883", tls: {ca: ca.pem}}}\n'
+    assert check(file(SOUND.replace("ttyUSB1", "ttyS1") + uplink), as_json=True, language="en") == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert [(warning["code"], warning["path"]) for warning in warnings] == (
+        [(code, "uplinks.p.tls.ca")] if code else []
+    )
+    if code == "config.certificate-expires":
+        assert "ends in 29 days" in warnings[0]["message"]
+
+
+def test_a_certificate_of_a_link_is_looked_at_too(file, tmp_path, capsys):
+    """Whatever its key is called; in DER as well, and a key file is none."""
+    for name in ("ca.pem", "c.pem"):
+        certificate(tmp_path / name, 3)
+    (tmp_path / "k.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
+    made = x509.load_pem_x509_certificate((tmp_path / "c.pem").read_bytes())
+    (tmp_path / "c.pem").write_bytes(made.public_bytes(serialization.Encoding.DER))
+    text = MODBUS.replace(
+        "serial: {port: /dev/ttyS0, baud: BAUD}", "host: h\n    tls: {ca: ca.pem, cert: c.pem, key: k.pem}"
+    )
+    assert check(file(text), as_json=True, language="en") == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert [warning["path"] for warning in warnings] == ["links.w.tls.ca", "links.w.tls.cert"]
+
+
+def test_what_flash_and_a_power_cut_will_cost_is_told(file, capsys):
+    """As figures for machines; as one line for people."""
+    check(file(SOUND), as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert said["loss_window_s"] == 5
+    assert said["flash_bytes_a_day"] > said["kept_bytes_a_day"] > 0
+    assert said["days_in_limit"] > 60

@@ -126,7 +126,8 @@ def test_the_device_fills_frames_like_any_other(tmp_path: Path) -> None:
     health.quality.connected(clock.now_ns)
     health.quality.acknowledged(clock.now_ns, 77_000_000, 500, backlog=False)
     health.bytes_sent, health.pending = 1234, {"main": 2, "side": 3}
-    driver = GatewayDriver(Watch(), clock, ("province", "city"), {"province": health}, tmp_path)
+    driver = GatewayDriver(Watch(), clock, ("province", "city"), tmp_path)
+    driver.see({"province": health})
     (group,) = driver.groups
     assert (group.device, group.stream, group.layout.every_ns) == ("gateway", "main", MINUTE_NS)
     encode_layout(group.layout)

@@ -31,5 +31,5 @@ def test_the_sample_file_is_sound(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text(re.sub(r"^uplinks:.*?(?=^buffer:)", "", sample, flags=re.MULTILINE | re.DOTALL), encoding="utf-8")
     settings = read(file, SystemClock())
-    assert set(settings.drivers) == {"bus-1", "plc"}
+    assert set(settings.instruments) == {"bus-1", "plc"}
     assert {group.stream for driver in settings.drivers.values() for group in driver.groups} == {"environment", "main"}

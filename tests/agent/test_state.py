@@ -112,6 +112,8 @@ def test_nothing_is_told_that_status_does_not_say():
         (lambda health: setattr(health, "clock", {"quality": "holdover"}), True),
         (lambda health: setattr(health, "buffer_error", ("buffer.full", {"path": "/x"})), True),
         (lambda health: setattr(health, "volatile", True), True),
+        (lambda health: setattr(health, "buffer_alarm", ("buffer.full", {})), True),
+        (lambda health: setattr(health, "config_error", ("agent.reload-refused", {})), True),
         (lambda health: setattr(health, "key_error", ("agent.key-lost", {})), True),
         (lambda health: setattr(health.uplinks["province"], "bytes_sent", 5), False),
         (lambda health: setattr(health.links["bus-1"].devices["device-1"], "missed", 5), False),

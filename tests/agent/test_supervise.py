@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import app, broker, presence, supervise
+from agent import app, broker, presence, supervise, works
 
 
 async def test_the_watchdog_is_fed_while_progress_moves_and_not_after(
@@ -46,5 +46,5 @@ async def test_the_watchdog_is_fed_while_progress_moves_and_not_after(
 
 def test_leaving_takes_less_than_five_seconds_whatever_hangs() -> None:
     """Polls, the last seal, its delivery, the farewell and the closing connection, one after the other."""
-    bounds_s = app.POLL_S + app.SEAL_S + app.DELIVER_S + presence.FAREWELL_S + broker.CLOSE_S
+    bounds_s = works.POLL_S + app.SEAL_S + app.DELIVER_S + presence.FAREWELL_S + broker.CLOSE_S
     assert bounds_s < 5

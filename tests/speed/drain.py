@@ -32,7 +32,8 @@ from agent.formats import encoding
 from agent.formats.api import Station
 from agent.formats.placing import ChainPlacer
 from agent.health import Health, UplinkHealth
-from agent.keeper import Identity, Keeper, Kept, Site
+from agent.keeper import Keeper
+from agent.kept import Identity, Kept, Site
 from agent.owner import Owner
 from agent.recorder import Recorder
 from agent.uplink import Uplink

@@ -17,7 +17,7 @@ from agent.formats.api import Answer, CannotTell, Opened
 from agent.formats.opening import Points
 from agent.formats.teller import Reencoded
 from agent.health import UplinkHealth
-from agent.keeper import Kept
+from agent.kept import Kept
 from agent.uplink import Uplink
 from buffer.block import ClockQuality, payload_bytes, read_header
 from buffer.columnar import decode_payload
