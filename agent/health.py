@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agent.link_quality import LinkQuality
+from agent.standing import Standing
 from drivers.api import Figures, Parked, Tally
 
 RING = 256
@@ -158,6 +159,8 @@ class UplinkHealth:
     lost: dict[str, int] = field(default_factory=dict)
     bytes_sent: int = 0
     quality: LinkQuality = field(default_factory=LinkQuality)
+    standing: Standing = field(default_factory=Standing)
+    """Replaced as a whole by the uplink's lookout."""
     error: Trouble | None = None
     """Why there is no connection."""
     refusal: Trouble | None = None
@@ -196,6 +199,7 @@ class UplinkHealth:
             "pending": self.pending,
             "lost": self.lost,
             "bytes_sent": self.bytes_sent,
+            **self.standing.document(),
             "error": trouble_document(self.error),
             "refusal": trouble_document(self.refusal),
         }

@@ -63,7 +63,7 @@ NOTE_HIGHEST_NS = 60 * 10**9
 
 
 class Keeper:
-    """The store, the sealer and the ledgers. Every method but the constructor runs in the owner's thread."""
+    """The store, the sealer and the ledgers. All but the constructor and `moment` run in the owner's thread."""
 
     def __init__(self, site: Site, moment: Callable[[], Moment], new_event_id: Callable[[], bytes]) -> None:
         self._site = site
@@ -93,6 +93,10 @@ class Keeper:
         self.buffer: Document = {}
         self.alarm: Trouble | None = None
         """What housekeeping has to complain of."""
+
+    def moment(self) -> Moment:
+        """Take all clocks at once."""
+        return self._moment()
 
     def open(self, uplinks: Iterable[str]) -> dict[AckKey, Intervals]:
         """Open the store and prove its end; give what each uplink has acknowledged of each stream.

@@ -30,7 +30,7 @@ from buffer.changes import Account, Loss
 from buffer.errors import BufferFault, CommitFailed
 from buffer.frame import Change, Event, EventData, Frame
 from buffer.intervals import Intervals
-from buffer.seal import Batch
+from buffer.seal import Batch, Moment
 from drivers.api import Clock, Group
 
 NS_PER_S = 10**9
@@ -198,6 +198,10 @@ class Recorder:
     def head(self, stream: str) -> int:
         """Give the position of a stream's last committed block, 0 where there is none."""
         return self._health.streams[stream].head
+
+    def moment(self) -> Moment:
+        """Take all clocks at once, as for the header of a block."""
+        return self._keeper.moment()
 
     @property
     def epoch(self) -> bytes:

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from agent import tls
 from agent.broker import NO_MATCHING_SUBSCRIBERS, Endpoint, Message, Session, connect, reachable
@@ -29,6 +30,7 @@ from agent.inbox import ACK, RESEND, Inbox
 from agent.kept import Kept
 from agent.lanes import Lanes
 from agent.log import Log
+from agent.lookout import Lookout
 from agent.pacing import Brakes, Bucket
 from agent.presence import Presence, failed, online
 from agent.recorder import Recorder
@@ -79,12 +81,18 @@ class Uplink:
             None if within_s is None else Unconfirmed(within_s),
         )
         self._resends = Resends(recorder.read, recorder.head)
+        self._lookout = Lookout(carriage.name, recorder, health)
         self._count()
         recorder.listeners.append(self._committed)
 
     async def run(self) -> None:
         """Connect, serve, back off, again."""
         await self._choose_starts()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lookout.run(), name=f"lookout {self._carriage.name}")
+            await self._go_on()
+
+    async def _go_on(self) -> NoReturn:
         while True:
             try:
                 await self._connect_and_serve(self._route.endpoint)
@@ -127,6 +135,7 @@ class Uplink:
     async def _connect_and_serve(self, endpoint: Endpoint) -> None:
         """Serve over one connection until it ends; raises why."""
         files = tls.fingerprint(endpoint.files)
+        self._lookout.certificate(endpoint.cert)
         try:
             session = await connect(endpoint, self._online(up=False) if self._house else None)
         except (BrokerDown, BrokerRefused):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from carrying import ROOT, carrying, delivered, filled
+from golden import sealed
 from hostile import Hostile
 from rig import LAYOUT, SIDE_GROUP, Bench, Platform, numbers_in, until
 
@@ -17,6 +18,7 @@ from agent.carrier import Carriage
 from agent.confirm import MOST_UNCONFIRMED, Ack, Unconfirmed, Unfit, read_ack
 from agent.formats.teller import Signed
 from agent.health import UplinkHealth
+from agent.kept import Reading
 from agent.resend import read_request
 from agent.seek import block_of
 from agent.uplink import Uplink
@@ -245,6 +247,22 @@ async def test_a_block_is_found_by_its_number_beside_damaged_ones(tmp_path: Path
             assert kept.block.payload is None
         for seq in (0, head + 9):
             assert await block_of(read, "main", head, seq) is None
+
+
+async def test_a_number_whose_block_is_gone_is_not_found_and_nothing_is_read_for_ever() -> None:
+    """Nothing stands there, nothing is damaged: then what is behind it counts, and at the end there is nothing."""
+    held = [kept for kept in sealed() if kept.position != 2]
+
+    async def read(stream: str, first: int, last: int, max_bytes: int) -> Reading:
+        return Reading(tuple(kept for kept in held if first <= kept.position <= last)[:1], ())
+
+    for kept in held:
+        found = await block_of(read, "main", 10, read_header(kept.block.envelope).seq)
+        assert found is not None
+        assert found.position == kept.position
+    assert await block_of(read, "main", 10, 2) is None
+    assert await block_of(read, "main", 10, 9) is None
+    assert await block_of(read, "main", 0, 1) is None
 
 
 @pytest.mark.parametrize("stream", ["side", "nowhere"])
