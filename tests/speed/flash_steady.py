@@ -1,8 +1,8 @@
 """Bytes written to flash a reading, in steady state: the file at its limit, every seal evicting as much as it brings.
 
 `python tests/speed/flash_steady.py [SEALS]` drives the keeper, with its housekeeping, at 1,000 readings/s: 10 groups of
-100 random walks, sealed at 1 s and at 10 s. `write_bytes` of `/proc/self/io` counts what went to the file system: run it
-on a real one.
+100 random walks, sealed at 1 s and at 10 s. `write_bytes` of `/proc/self/io` counts what went to the file system:
+run it on a real one.
 """
 
 import argparse
