@@ -1,8 +1,8 @@
 """A long backlog over a long way: how fast it drains, what it costs on the wire, and what memory the sender needs.
 
 `python tests/speed/long_drain.py [--blocks 20000] [--rtt 0.05] [--formats block,json] [--fresh 0] [--profile FILE]`: a
-block is a second of 1,000 readings (ten layouts of 100 registers, uniform start, random walk of ten); a day is 86,400. Real
-store, real uplink in a process of its own, mosquitto with mutual TLS, and a proxy that delays every byte both ways.
+block is a second of 1,000 readings (ten layouts of 100 registers, uniform start, random walk of ten); a day is 86,400.
+Real store, real uplink in a process of its own, mosquitto with mutual TLS, a proxy that delays every byte both ways.
 Bytes on the wire are TCP payload both ways, TLS among it. With `--fresh N`, N devices are polled each second meanwhile,
 and it is told how long after its commit a fresh block was acknowledged. Memory is what the sending process grows by,
 from the opened store on.
