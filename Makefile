@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check cover locale lock clean
+.PHONY: demo test check cover bench bench-stages locale lock clean
 
 demo: .venv/ready
 	$(BIN)/trambien demo $(DEMO)
@@ -25,6 +25,16 @@ check: .venv/ready
 cover: .venv/ready
 	@$(MAKE) --no-print-directory test TEST="--cov --cov-report=term:skip-covered"
 	@$(BIN)/coverage report --include='buffer/*' --fail-under=100 >.coverage-buffer || { cat .coverage-buffer; exit 1; }
+
+# Speed and footprint against DESIGN's budgets, ten minutes at most; needs mosquitto and an idle machine. Results go to
+# build/bench, and the table into docs/performance.md. BENCH="--only nominal" measures a part.
+bench: .venv/ready
+	@sh tests/need-mosquitto.sh
+	PYTHONPATH=tests $(BIN)/python -m speed.bench $(if $(BENCH),$(BENCH),--docs docs/performance.md)
+
+# The pure stages alone, to compare two states of the code; BENCH="--benchmark-compare" and the like are pytest-benchmark's.
+bench-stages: .venv/ready
+	$(BIN)/python -m pytest -q -m speed tests/speed/test_stages.py $(BENCH)
 
 locale: .venv/ready
 	$(BIN)/pybabel -q compile --directory config/locale --domain "$(notdir $(basename $(wildcard config/locale/en/LC_MESSAGES/*.po)))"

@@ -22,6 +22,7 @@ from agent.clock import SystemClock
 from agent.errors import DirectoryRefused
 from agent.formats.placing import ChainPlacer
 from agent.health import Health, UplinkHealth
+from agent.housekeeping import Rules
 from agent.identity import hardware_hash, version
 from agent.journal import Hold
 from agent.keeper import Identity, Keeper, Site
@@ -31,7 +32,7 @@ from agent.ota import Ota
 from agent.owner import Owner
 from agent.poller import House
 from agent.recorder import Recorder
-from agent.reload import Reloader, catalogues
+from agent.reload import Reloader, carriers, catalogues
 from agent.settings import Settings
 from agent.time_floor import TimeFloor
 from agent.timekeeper import Timekeeper
@@ -40,6 +41,7 @@ from agent.uplink_settings import carriage_of, endpoints_of
 from agent.works import Works
 from buffer.custody import Custody, believed
 from buffer.keys import key_path
+from buffer.quota import Quota
 from config.model import Config
 from config.model import Uplink as UplinkSettings
 
@@ -71,13 +73,21 @@ class App:
         self._buffer_path = Path(settings.loaded.config.buffer.path)
         _make_directory(self._buffer_path.parent)
         path = key_path(self._buffer_path)
-        self._custody = Custody.open(path, credentials and credentials / path.name)
+        history = self._buffer_path.exists()
+        self._custody = Custody.open(path, credentials and credentials / path.name, history=history)
         self._health = _new_health(settings, self._custody.signer.kid, clock.boot_ns())
         self._works = Works(settings, self._health)
         known, digest = catalogues(settings.drivers.values()), settings.loaded.digest
         identity = Identity(self._config.gateway.id, self._custody.signer, version(), hardware_hash(), digest)
-        max_block = self._config.buffer.max_block
-        site = Site(self._buffer_path, identity, believed(path), known, max_block, self._custody)
+        site = Site(
+            self._buffer_path,
+            identity,
+            believed(path),
+            known,
+            self._config.buffer.max_block,
+            custody=self._custody,
+            rules=_rules(self._config),
+        )
         owner = Owner("buffer")
         self._recorder = Recorder(
             Keeper(site, clock.moment, _event_id),
@@ -177,6 +187,12 @@ class App:
             if "config" in settings.accept
             else None,
         )
+
+
+def _rules(config: Config) -> Rules:
+    buffer = config.buffer
+    quota = Quota(buffer.limit, buffer.keep, buffer.reserve, buffer.when_full)
+    return Rules(quota, carriers(config))
 
 
 def _new_health(settings: Settings, kid: bytes, now_ns: int) -> Health:

@@ -8,20 +8,28 @@ What is always true here:
   So whatever the file turns out to hold is a beginning of the branch, what is missing in it can be adopted as it is,
   and no number is used for two blocks, no reading stands in the chain twice.
 - All other blocks are of one epoch of its own and flagged volatile: those may be sent.
+- What housekeeping planned for the commit in doubt is told in the doubtful blocks, so it is done when they are adopted.
 - If the process ends first, the store goes on from what it has, and the branch is abandoned (FORMAT.md, section 4).
 
 `agent.keeper` enters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from buffer.block import Block
+from agent.kept import Kept
+from buffer.changes import Change
 from buffer.columnar import Definitions
-from buffer.seal import Head, Sealed, Sealer
+from buffer.seal import Batch, Head, Sealed, Sealer
 
-Numbered = tuple[int, Block]
-"""A block and its number, which is its position."""
+
+class Doubt(NamedTuple):
+    """A commit that failed and may be in the file after all: of which batches, and what was to be done with it."""
+
+    batches: Mapping[str, Batch]
+    sealed: tuple[Sealed, ...]
+    changes: tuple[Change, ...]
 
 
 @dataclass(slots=True)
@@ -30,32 +38,56 @@ class Branch:
 
     sealer: Sealer
     heads: dict[str, Head]
-    doubtful: tuple[Sealed, ...]
+    doubtful: tuple[Sealed, ...] = ()
+    changes: tuple[Change, ...] = ()
+    """What the doubtful blocks tell of."""
     _definitions: dict[str, Definitions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Go on behind the doubtful blocks."""
         for sealed in self.doubtful:
-            self.grow(sealed)
+            self._grow(sealed)
 
-    def grow(self, sealed: Sealed) -> list[Numbered]:
-        """Take what was sealed behind the last block; give it with its numbers."""
+    def grow(self, group: Sequence[Sealed]) -> tuple[Kept, ...]:
+        """Take what was sealed behind the last blocks; give it with its positions."""
+        for sealed in group:
+            self._grow(sealed)
+        return kept_of(group)
+
+    def begins(self, stream: str) -> bool:
+        """Say whether the next block of a stream is its first on the branch, and holds a `start`."""
+        head = self.heads.get(stream)
+        return head is None or head.epoch != self.sealer.epoch
+
+    def beyond(self, found: Mapping[str, Head], held: Mapping[str, Sequence[Kept]]) -> list[Sealed]:
+        """Give what the store lacks, where `found` are its last blocks and `held` is in memory."""
+        parts = (self._beyond(stream, found.get(stream), held.get(stream, ())) for stream in self.heads)
+        return [part for part in parts if part is not None]
+
+    def owed(self, found: Mapping[str, Head]) -> tuple[Change, ...]:
+        """Give what is to be done with the doubtful blocks, nothing where the store has them."""
+        has_all = all(one.stream in found and found[one.stream].seq >= one.head.seq for one in self.doubtful)
+        return () if has_all else self.changes
+
+    def _grow(self, sealed: Sealed) -> None:
         self.heads[sealed.stream] = sealed.head
         if sealed.definitions is not None:
             self._definitions[sealed.stream] = sealed.definitions
-        return numbered(sealed)
 
-    def beyond(self, stream: str, found: Head | None, held: Sequence[Numbered]) -> Sealed | None:
-        """Give what the store lacks of a stream, where `found` is its last block there and `held` is in memory."""
+    def _beyond(self, stream: str, found: Head | None, held: Sequence[Kept]) -> Sealed | None:
         tip = self.heads[stream]
         if tip == found:
             return None
-        doubtful = [one for sealed in self.doubtful if sealed.stream == stream for one in numbered(sealed)]
+        doubtful = kept_of([sealed for sealed in self.doubtful if sealed.stream == stream])
         after, prev = (0, None) if found is None else (found.seq, found.digest)
-        blocks = tuple(block for position, block in (*doubtful, *held) if position > after)
+        blocks = tuple(kept.block for kept in (*doubtful, *held) if kept.position > after)
         return Sealed(stream, prev, blocks, tip, self._definitions.get(stream), 0)
 
 
-def numbered(sealed: Sealed) -> list[Numbered]:
-    """Give sealed blocks with their numbers."""
-    return list(enumerate(sealed.blocks, start=sealed.head.seq - len(sealed.blocks) + 1))
+def kept_of(group: Sequence[Sealed]) -> tuple[Kept, ...]:
+    """Give sealed blocks with their positions, which are their numbers."""
+    return tuple(
+        Kept(sealed.stream, position, block, sealed.head.catalogue)
+        for sealed in group
+        for position, block in enumerate(sealed.blocks, start=sealed.head.seq - len(sealed.blocks) + 1)
+    )

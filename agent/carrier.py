@@ -10,7 +10,8 @@ What is always true here:
 - The layouts and the catalogue that a block needs go before it, once a session, where its format has them read there.
 - A block may make many publishes, or none. What its format holds back stays pending and is asked for again once its
   time is known; what it skips is set aside with a reason.
-- What is larger than the server's Maximum Packet Size is never sent: a block is parked and entered in the logbook once.
+- What is larger than the server's Maximum Packet Size is never sent: a block is parked and entered in the logbook once,
+  unless it is a piece of the logbook and no more.
 - When the connection ends, all that was in flight is pending again; what is said of it later is ignored.
 """
 
@@ -28,7 +29,7 @@ from agent.dispatch import TOO_LARGE, Answers, Dispatch
 from agent.formats.api import Hold, Skip
 from agent.formats.teller import Encoding
 from agent.health import UplinkHealth
-from agent.keeper import Kept, Reading
+from agent.kept import Kept, Reading
 from agent.lanes import Lanes
 from agent.log import Log
 from agent.pacing import REFUSED_PAUSES_S, UNHEARD_PAUSES_S, Brakes, Bucket, Window
@@ -235,10 +236,11 @@ class Carrier:
             reading = Reading((), ())
         for position in reading.damaged:
             self._park(stream, position, "damaged")
-        for position in reading.lost:  # an event of its own names them
-            self._lanes.park(stream, position, "volatile")
-            self._health.lose(stream, "volatile")
-        known = {*reading.damaged, *reading.lost, *(kept.position for kept in reading.blocks)}
+        gone = {at: one.reason for one in reading.gone for at in range(one.first, one.last + 1)}
+        for position, reason in gone.items():  # an event of its own names them
+            self._lanes.park(stream, position, reason)
+            self._health.lose(stream, reason)
+        known = {*reading.damaged, *gone, *(kept.position for kept in reading.blocks)}
         for position in set(run) - known:
             self._lanes.give_back(stream, position)
         return reading.blocks
@@ -292,15 +294,19 @@ class Carrier:
         what = f"{self._carriage.name}/{kept.stream}"
         self._recorder.event("blocks-skipped", streams=(kept.stream,), of=what, reason=reason, last=kept.position)
 
-    def _park(self, stream: str, position: int, reason: str) -> None:
-        """Set aside what cannot be carried, and say so: in `status`, and once in the logbook and the log."""
+    def _park(self, stream: str, position: int, reason: str, *, quiet: bool = False) -> None:
+        """Set aside what cannot be carried, and say so: in `status`, and once in the logbook and the log.
+
+        Where the logbook alone cannot be carried it is not told: the word of it would be one more block like that.
+        """
         self._lanes.park(stream, position, reason)
         self._health.lose(stream, reason)
         if self._recorder.told(self._carriage.name, stream, position):
             return
         _log.error("block-parked", uplink=self._carriage.name, stream=stream, position=position, reason=reason)
-        block = f"{self._carriage.name}/{stream}/{position}"
-        self._recorder.event("block-parked", streams=(stream,), block=block, reason=reason)
+        if not quiet:
+            block = f"{self._carriage.name}/{stream}/{position}"
+            self._recorder.event("block-parked", streams=(stream,), block=block, reason=reason)
 
     async def _define(self, digest: bytes) -> None:
         """Publish, retained, the layouts and the catalogue that a block names, unless this session already has.
@@ -335,7 +341,7 @@ class Carrier:
             self._refuse(kept.stream, parcel, now_s)
         elif parcel.unfit is not None:
             self._brakes.untried(kept.stream)
-            self._park(kept.stream, kept.position, parcel.unfit)
+            self._park(kept.stream, kept.position, parcel.unfit, quiet=not read_header(kept.block.envelope).readings)
         elif parcel.posted:
             self._brakes.release(kept.stream)
             trip_ns, now_ns = int((now_s - parcel.sent_s) * NS_PER_S), self._recorder.clock.boot_ns()

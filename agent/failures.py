@@ -8,7 +8,9 @@ import sys
 from agent.errors import AgentError, Exit
 from agent.words import Words
 from buffer.errors import (
+    BufferCorrupt,
     BufferFault,
+    BufferForeign,
     BufferLocked,
     BufferNewer,
     BufferUnreadable,
@@ -28,6 +30,8 @@ _EXITS: dict[type[BufferFault], Exit] = {
     BufferLocked: Exit.BUSY,
     BufferNewer: Exit.BUFFER,
     BufferUnreadable: Exit.BUFFER,
+    BufferCorrupt: Exit.BUFFER,
+    BufferForeign: Exit.BUFFER,
     ChainBroken: Exit.BUFFER,
     CommitFailed: Exit.BUFFER,
     StoreFull: Exit.BUFFER,

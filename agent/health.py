@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agent.link_quality import LinkQuality
+from agent.standing import Standing
 from drivers.api import Figures, Parked, Tally
 
 RING = 256
@@ -158,6 +159,8 @@ class UplinkHealth:
     lost: dict[str, int] = field(default_factory=dict)
     bytes_sent: int = 0
     quality: LinkQuality = field(default_factory=LinkQuality)
+    standing: Standing = field(default_factory=Standing)
+    """Replaced as a whole by the uplink's lookout."""
     error: Trouble | None = None
     """Why there is no connection."""
     refusal: Trouble | None = None
@@ -196,6 +199,7 @@ class UplinkHealth:
             "pending": self.pending,
             "lost": self.lost,
             "bytes_sent": self.bytes_sent,
+            **self.standing.document(),
             "error": trouble_document(self.error),
             "refusal": trouble_document(self.refusal),
         }
@@ -212,18 +216,23 @@ class StreamHealth:
     evicted: int = 0
     damaged: int = 0
     lost: int = 0
+    pruned: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Blocks evicted, by reason."""
     readings: int = 0
     ticks_missed: int = 0
     dropped: int = 0
 
     def document(self) -> Document:
-        """Render as JSON; `sealed` = held + evicted + damaged + lost."""
+        """Render as JSON; `sealed` = held + evicted + damaged + lost + pruned."""
         return {
             "sealed": self.head,
             "held": self.held,
             "evicted": self.evicted,
             "damaged": self.damaged,
             "lost": self.lost,
+            "pruned": self.pruned,
+            "evicted_by": dict(self.reasons),
             "seq": self.seq,
             "digest": self.digest,
             "readings": self.readings,
@@ -246,6 +255,10 @@ class Health:
     streams: dict[str, StreamHealth] = field(default_factory=dict)
     clock: Document = field(default_factory=dict)
     buffer_error: Trouble | None = None
+    buffer_alarm: Trouble | None = None
+    """What does not keep it from working, and will."""
+    buffer: Document = field(default_factory=dict)
+    """Room, running time, and how far each stream is proven."""
     volatile: bool = False
     """Blocks are sealed in memory, because the buffer cannot be written."""
     ring: Document = field(default_factory=dict)
@@ -273,9 +286,18 @@ class Health:
             "links": {name: link for name, link in links.items() if link["devices"]},
             "streams": {name: self.streams[name].document() for name in streams if name in self.streams},
             "uplinks": {name: self.uplinks[name].document() for name in self.uplinks if uplink in (None, name)},
-            "buffer": {"error": trouble_document(self.buffer_error), "volatile": self.volatile},
+            "buffer": {
+                "error": trouble_document(self.buffer_error),
+                "alarm": trouble_document(self.buffer_alarm),
+                "volatile": self.volatile,
+                **self._buffer_of(streams),
+            },
             "ring": self.ring,
         }
+
+    def _buffer_of(self, streams: Collection[str]) -> Document:
+        scrub = {name: done for name, done in self.buffer.get("scrub", {}).items() if name in streams}
+        return {**self.buffer, "scrub": scrub} if self.buffer else {}
 
 
 def trouble_document(trouble: Trouble | None) -> Document | None:

@@ -4,6 +4,10 @@ What is always true here:
 
 - One commit holds the blocks of all streams that had something to seal, and what was acknowledged since the last one.
 - A block exists for the rest of the house once its commit has returned, never before (B3).
+- What housekeeping planned is done in the next commit, in the blocks of which its events are sealed.
+- SQLite's word that the content is corrupt is not believed the first time: close, open, ask again. Then the file is set
+  aside and salvaged (`agent.opener`), and every stream goes on from the last block that is known; its next `start`
+  says so, in whichever commit that is.
 - After any failed commit the store is closed; the next call opens it again, which begins a new epoch whose first
   block in every stream says so (B2). What was being sealed is still the caller's.
 - A rotation is one commit of `key-rotated` in every stream of the store, signed with the old key; then the store is
@@ -16,22 +20,22 @@ What is always true here:
 Only `agent.recorder` enters, through the owner's thread.
 """
 
-import os
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from hashlib import sha256
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
 
-from agent.branch import Branch, numbered
-from agent.health import Document, StreamHealth
+from agent import rotating, telling
+from agent.branch import Branch, Doubt, kept_of
+from agent.definitions import Definitions
+from agent.health import Document, StreamHealth, Trouble
+from agent.housekeeping import Housekeeping
+from agent.kept import VOLATILE, AckKey, Definition, Identity, Kept, Reading, Site, Turn
 from agent.log import Log
-from buffer.accounts import events_of
-from buffer.block import Block
-from buffer.custody import Custody
+from agent.opener import Opened, check_room, open_store, warn_of_library, write_highest
+from buffer.changes import LOST, Change, Damage
 from buffer.errors import (
-    BlockInvalid,
+    BufferCorrupt,
     BufferLocked,
     BufferNewer,
     BufferUnreadable,
@@ -40,76 +44,26 @@ from buffer.errors import (
     KeyFixed,
     StoreFull,
 )
-from buffer.frame import Event, Layout
+from buffer.frame import Layout
 from buffer.intervals import Intervals
 from buffer.keys import Signer
-from buffer.layout import decode_catalogue, decode_layout, encode_catalogue, encode_layout, layout_id
+from buffer.salvage import holes
 from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
-from buffer.store import Counts, Store
+from buffer.store import Store
+
+__all__ = ["Identity", "Keeper", "Site"]
 
 _log = Log("keeper")
+T = TypeVar("T")
 
-ROOM_BYTES = 256 << 10
-"""So much must be free before the file is opened again after a failed commit: less is not enough for one. And where
-blocks on the disk are smaller than pages of memory, SQLite's index, mapped with holes, would kill the process (SIGBUS).
-"""
-
-AckKey = tuple[str, str]
-"""An uplink's name and a stream's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who seals, and what the `start` events of its epochs state. Digests are SHA-256."""
-
-    gateway: str
-    signer: Signer
-    software: str
-    hardware: bytes
-    config: bytes
-
-
-class Kept(NamedTuple):
-    """A committed block, its position in its stream, and the digest of the catalogue it needs."""
-
-    stream: str
-    position: int
-    block: Block
-    catalogue: bytes
-
-
-class Reading(NamedTuple):
-    """Blocks read back, in order, the positions found damaged, and those that were sealed in memory and had no room."""
-
-    blocks: tuple[Kept, ...]
-    damaged: tuple[int, ...]
-    lost: tuple[int, ...] = ()
-
-
-class Definition(NamedTuple):
-    """A catalogue as it was signed, and its layouts by id."""
-
-    catalogue: bytes
-    layouts: Mapping[bytes, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What a keeper is told: the file, who seals, the keys believed, and what each stream's positions mean.
-
-    `custody` is None where the signer is not a key of ours to rotate.
-    """
-
-    path: Path
-    identity: Identity
-    keys: tuple[bytes, ...]
-    catalogues: Mapping[str, tuple[Layout, ...]]
-    max_block: int
-    custody: Custody | None = None
+PROVE_LAST = 1000
+"""Blocks of a stream that are proven before polling begins; the scrub proves the rest."""
+_SLICE = 64
+NOTE_HIGHEST_NS = 60 * 10**9
 
 
 class Keeper:
-    """The store, the sealer and the ledgers. Every method but the constructor runs in the owner's thread."""
+    """The store, the sealer and the ledgers. All but the constructor and `moment` run in the owner's thread."""
 
     def __init__(self, site: Site, moment: Callable[[], Moment], new_event_id: Callable[[], bytes]) -> None:
         self._site = site
@@ -118,77 +72,248 @@ class Keeper:
         self._store: Store | None = None
         self._sealer: Sealer | None = None
         self._heads: dict[str, Head] | None = None
-        self._doubtful: tuple[Mapping[str, Batch], list[Sealed]] | None = None
+        self._may_be: dict[str, Head] | None = None
+        self._doubtful: Doubt | None = None
         self._keys = site.keys
         self._late: tuple[Kept, ...] = ()
-        self._may_be: dict[str, Head] | None = None
         self._branch: Branch | None = None
         self._known: dict[str, str] = {}
+        self._broken: Opened | None = None
+        self._definitions = Definitions(lambda: self._site, lambda: self._opened()[0])
+        self._housekeeping: Housekeeping | None = None
+        self._planned: tuple[Change, ...] = ()
+        self._settled: dict[AckKey, Intervals] = {}
+        self._cramped = False
+        self._doubts = 0
+        self._noted_ns = -NOTE_HIGHEST_NS
         self.epoch = b""
         self.ledgers: dict[str, StreamHealth] = {}
         """By stream; replaced as a whole after every commit, so that any thread may read it."""
         self.clock: Document = {}
+        self.buffer: Document = {}
+        self.alarm: Trouble | None = None
+        """What housekeeping has to complain of."""
+
+    def moment(self) -> Moment:
+        """Take all clocks at once."""
+        return self._moment()
 
     def open(self, uplinks: Iterable[str]) -> dict[AckKey, Intervals]:
         """Open the store and prove its end; give what each uplink has acknowledged of each stream.
 
-        Raises BufferLocked, BufferNewer, BufferUnreadable or ChainBroken.
+        Raises BufferLocked, BufferNewer, or BufferUnreadable where it is another program's or the medium is not well.
         """
-        store, _ = self._opened()
-        self._heads = store.heads()
-        report = store.prove()
-        if report.faults:
-            _log.error("buffer-damaged", faults=report.fault_count, first=report.faults[0].reason)
+        warn_of_library()
+        settled = self._believed(lambda store: self._prove_end(store, tuple(uplinks)))
+        self._settled = {key: intervals.copy() for key, intervals in settled.items()}
+        return settled
+
+    def _prove_end(self, store: Store, uplinks: tuple[str, ...]) -> dict[AckKey, Intervals]:
         streams = dict.fromkeys((*self._site.catalogues, *store.streams()))
-        self.ledgers = {stream: _ledger(store.counts(stream), store.heads().get(stream)) for stream in streams}
-        return {(uplink, stream): store.acknowledged(uplink, stream) for uplink in uplinks for stream in streams}
+        found: list[Damage] = []
+        for stream in store.streams():
+            end = store.last_position(stream)
+            first = max(1, end - PROVE_LAST + 1)
+            while first <= end:
+                done = store.scrub(stream, first, _SLICE)
+                found += done.damages
+                first = done.last + 1
+        self._plan(tuple(one for one in found if not telling.is_planned(one, self._planned)), self._planned)
+        self._heads = store.heads()
+        self.ledgers = {stream: telling.ledger_of(store, stream) for stream in streams}
+        settled = {(uplink, stream): store.acknowledged(uplink, stream) for uplink in uplinks for stream in streams}
+        for (_, stream), intervals in settled.items():
+            intervals.cut(store.last_position(stream))  # what was acknowledged beyond a lost end will be other blocks
+        return settled
+
+    def carriers_of(self, stream: str) -> list[str]:
+        """Give the configured uplinks that carry a stream."""
+        return self._site.rules.carriers_of(stream)
+
+    # -- sealing ---------------------------------------------------------------------------------------------------
 
     def acknowledged(self, uplinks: Iterable[str], streams: Iterable[str]) -> dict[AckKey, Intervals]:
         """Give what uplinks have acknowledged of streams, known before or not. Raises what `open` raises."""
         store, _ = self._opened()
         known = tuple(dict.fromkeys((*streams, *self.ledgers)))
-        return {(uplink, stream): store.acknowledged(uplink, stream) for uplink in uplinks for stream in known}
+        found = {(uplink, stream): store.acknowledged(uplink, stream) for uplink in uplinks for stream in known}
+        self._settled = {**{key: intervals.copy() for key, intervals in found.items()}, **self._settled}
+        return found
 
-    def turn(self, catalogues: Mapping[str, tuple[Layout, ...]], config: bytes) -> None:
-        """Change what positions mean, and the configuration's digest, from the next block on.
+    def turn(self, turn: Turn) -> None:
+        """Change what positions mean, what counts as delivered, and the configuration's digest, from the next block on.
 
         A stream that goes keeps its catalogue, so that what is still to be said of it can be.
         """
-        known = {**self._site.catalogues, **catalogues}
-        self._site = replace(self._site, catalogues=known, identity=replace(self._site.identity, config=config))
-        self.ledgers = {**dict.fromkeys(catalogues, StreamHealth()), **self.ledgers}
+        site = self._site
+        self._site = replace(
+            site,
+            catalogues={**site.catalogues, **turn.catalogues},
+            identity=replace(site.identity, config=turn.config),
+            rules=replace(site.rules, carriers=turn.carriers),
+        )
+        self._planned = tuple(one for one in self._planned if isinstance(one, Damage))  # the rest by the new rules
+        self.ledgers = {**dict.fromkeys(turn.catalogues, StreamHealth()), **self.ledgers}
+        if self._housekeeping is not None:
+            self._housekeeping.rules = self._site.rules
         if self._sealer is not None and self._sealer.opening is not None:
-            self._sealer = replace(self._sealer, opening=self._sealer.opening._replace(config=config))
+            self._sealer = replace(self._sealer, opening=self._sealer.opening._replace(config=turn.config))
 
     def seal(self, batches: Mapping[str, Batch], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
         """Seal and commit. Raises CommitFailed; the batches are unharmed and may be given again."""
         assert self._branch is None
-        store, sealer = self._reached()
-        if (kept := self._came_through(store, batches)) is not None:
-            return kept
-        sealed = self._seal_all(sealer, store.heads(), batches)
-        return self._with_late(self._commit(batches, sealed, acknowledged, store))
+        with self._committing():
+            store, sealer = self._opened()
+            if (kept := self._came_through(store, batches)) is not None:
+                return kept
+            moment, changes = self._moment(), self._due()
+            told_of = (*changes, *telling.told_again(store, changes))
+            told = telling.with_events(batches, told_of, moment.boot_ns, self._new_event_id)
+            sealed = self._seal_all(sealer, store.heads(), told, moment)
+        return self._with_late(self._commit(Doubt(batches, sealed, changes), acknowledged, store))
 
-    def _commit(
-        self,
-        batches: Mapping[str, Batch],
-        sealed: list[Sealed],
-        acknowledged: Mapping[AckKey, Intervals],
-        store: Store,
-    ) -> tuple[Kept, ...]:
+    @contextmanager
+    def _committing(self) -> Iterator[None]:
+        """Have whatever keeps the store from being opened or read mean that nothing can be committed now."""
         try:
-            positions = store.append(sealed, acknowledged)
-        except CommitFailed:
-            self._doubtful = (batches, sealed)
-            self._may_be = {**store.heads(), **{one.stream: one.head for one in sealed}}
+            yield
+        except (BufferUnreadable, BufferLocked, BufferNewer, ChainBroken) as error:
+            self._doubts += isinstance(error, BufferCorrupt)
             self.close()
+            raise CommitFailed(path=str(self._site.path), reason=str(error)) from error
+
+    def _commit(self, doubt: Doubt, acknowledged: Mapping[AckKey, Intervals], store: Store) -> tuple[Kept, ...]:
+        try:
+            store.append(doubt.sealed, acknowledged, doubt.changes)
+        except CommitFailed as error:
+            self._failed(error, store, {**store.heads(), **{one.stream: one.head for one in doubt.sealed}})
+            self._doubtful = doubt
+            self._planned = telling.holes_of(self._planned)
             raise
-        return self._committed(sealed, positions, store)
+        if doubt.changes:
+            self._planned = ()
+        self._wrote(acknowledged)
+        return self._committed(doubt.sealed, store)
+
+    def _failed(self, error: CommitFailed, store: Store, may_be: dict[str, Head]) -> None:
+        self._cramped = isinstance(error, StoreFull)
+        self._doubts += store.corrupt
+        self._may_be = may_be
+        self.close()
+
+    def _wrote(self, acknowledged: Mapping[AckKey, Intervals]) -> None:
+        self._cramped, self._doubts = False, 0
+        self._settled.update({key: intervals.copy() for key, intervals in acknowledged.items()})
+
+    def _seal_all(
+        self,
+        sealer: Sealer,
+        heads: Mapping[str, Head],
+        batches: Mapping[str, Batch],
+        moment: Moment,
+        *,
+        volatile: bool = False,
+    ) -> tuple[Sealed, ...]:
+        self.clock = moment.clock._asdict()
+        return tuple(
+            self._knowing(sealer, stream).seal(
+                stream, heads.get(stream), batch, self._layouts(stream, heads), moment, volatile=volatile
+            )
+            for stream, batch in batches.items()
+        )
+
+    def _layouts(self, stream: str, heads: Mapping[str, Head]) -> tuple[Layout, ...]:
+        head = heads.get(stream)
+        return self._definitions.of_stream(stream, b"" if head is None else head.catalogue)
+
+    def _knowing(self, sealer: Sealer, stream: str) -> Sealer:
+        """Give the sealer that says in a `start` how the block before it is known."""
+        known, opening = self._known.get(stream), sealer.opening
+        if known is None or opening is None:
+            return sealer
+        opening = opening._replace(predecessor=known)
+        if known == "lost" and self._broken is not None:
+            opening = opening._replace(aside=self._broken.aside or "", highest=self._broken.highest)
+        return replace(sealer, opening=opening)
+
+    def _came_through(self, store: Store, batches: Mapping[str, Batch]) -> tuple[Kept, ...] | None:
+        """Give the blocks of the commit that failed if the store has them after all: its sync may have failed alone."""
+        doubtful, self._doubtful = self._doubtful, None
+        if doubtful is None or not doubtful.sealed:
+            return None
+        heads = store.heads()
+        if any(heads.get(one.stream) != one.head for one in doubtful.sealed):
+            return None
+        kept = self._committed(doubtful.sealed, store)
+        if doubtful.batches is batches:
+            return self._with_late(kept)
+        self._late = (*self._late, *kept)  # a rotation: told with what is sealed next
+        return None
+
+    def _with_late(self, kept: tuple[Kept, ...]) -> tuple[Kept, ...]:
+        late, self._late = self._late, ()
+        return (*late, *kept)
+
+    def _committed(self, sealed: Sequence[Sealed], store: Store) -> tuple[Kept, ...]:
+        self._heads = store.heads()
+        for one in sealed:
+            self._known.pop(one.stream, None)
+        self.ledgers = {**self.ledgers, **{one.stream: telling.ledger_of(store, one.stream) for one in sealed}}
+        return kept_of(sealed)
+
+    # -- housekeeping ----------------------------------------------------------------------------------------------
+
+    def tidy(self) -> None:
+        """Plan what is due of housekeeping, a slice of it. Raises what the store raises where it cannot be read."""
+        if self._branch is not None:  # nothing can be done before it is adopted
+            return
+        store, _ = self._opened()
+        boot_ns = self._moment().boot_ns
+        if not self._planned:
+            self._plan(self._believed(lambda _: self._house.plan(self._settled, boot_ns)))
+        else:  # it waits for the next commit, and the alarm must not
+            self._house.bound()
+        self.alarm, self.buffer = self._house.alarm(self._site.path), self._house.document()
+        if boot_ns - self._noted_ns >= NOTE_HIGHEST_NS:
+            self._noted_ns = boot_ns
+            write_highest(self._site.path, {stream: head.seq for stream, head in store.heads().items()})
+
+    @property
+    def _house(self) -> Housekeeping:
+        """The housekeeping of the store as it is open."""
+        assert self._housekeeping is not None
+        return self._housekeeping
+
+    def _plan(self, changes: tuple[Change, ...], before: tuple[Change, ...] = ()) -> None:
+        telling.complain(changes)
+        self._planned = (*before, *changes)
+
+    def _due(self) -> tuple[Change, ...]:
+        """Give what was planned, and what makes room where the last commit had none."""
+        if self._cramped:
+            self._planned = (*telling.holes_of(self._planned), *self._house.urgent(self._settled))
+        return self._planned
+
+    def _believed(self, act: Callable[[Store], T]) -> T:
+        """Do something with the store. That it is corrupt is believed the third time, of a file opened anew."""
+        for _ in range(2):
+            try:
+                result = act(self._opened()[0])
+            except BufferCorrupt as error:
+                _log.error("buffer-doubtful", error=error)
+                self._doubts += 1
+                self.close()
+            else:
+                self._doubts = 0
+                return result
+        return act(self._opened()[0])
+
+    # -- without a disk --------------------------------------------------------------------------------------------
 
     @property
     def rotation_in_doubt(self) -> bool:
         """Say whether it is not known which key is in force: nothing can be sealed before that, in memory neither."""
-        return self._doubtful is not None and not self._doubtful[0]
+        return self._doubtful is not None and not self._doubtful.batches
 
     def seal_volatile(self, batches: Mapping[str, Batch]) -> tuple[Kept, ...]:
         """Seal onto the branch, which the first call begins; give the blocks, which are in memory only.
@@ -198,20 +323,28 @@ class Keeper:
         assert not self.rotation_in_doubt
         doubtful, self._doubtful = self._doubtful, None
         if self._branch is None:
-            self._branch = self._new_branch(doubtful[1] if doubtful else ())
-        if doubtful and doubtful[0] is batches:
+            self._branch = self._new_branch(doubtful)
+        if doubtful and doubtful.batches is batches:
             return ()
         branch = self._branch
-        sealed = self._seal_all(branch.sealer, branch.heads, batches, volatile=True)
-        return tuple(
-            Kept(one.stream, position, block, one.head.catalogue)
-            for one in sealed
-            for position, block in branch.grow(one)
-        )
+        sealed = self._seal_all(branch.sealer, branch.heads, batches, self._moment(), volatile=True)
+        for stream in filter(branch.begins, batches):
+            self._known.pop(stream, None)
+        return branch.grow(sealed)
+
+    def _new_branch(self, doubtful: Doubt | None) -> Branch:
+        """Go on from the last block sealed, in an epoch of its own: eight random bytes, as an event's id."""
+        sealer, heads = self._sealer_of(self._new_event_id()), dict(self._heads or {})
+        if doubtful is None:
+            return Branch(sealer, heads)
+        self._known.update({one.stream: "volatile" for one in doubtful.sealed})
+        self._planned = ()
+        return Branch(sealer, heads, doubtful.sealed, doubtful.changes)
 
     def reach(self) -> dict[str, int]:
         """Open the store if it is not open, and make sure of it; give its last positions. Raises CommitFailed."""
-        return {stream: head.seq for stream, head in self._reached()[0].heads().items()}
+        with self._committing():
+            return {stream: head.seq for stream, head in self._opened()[0].heads().items()}
 
     def adopt(self, held: Mapping[str, Sequence[Kept]], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
         """Write the branch behind what the store has; `held` is what the memory had room for.
@@ -220,55 +353,26 @@ class Keeper:
         """
         branch = self._branch
         assert branch is not None
-        store, _ = self._reached()
-        found = store.heads()
-        parts = [
-            branch.beyond(stream, found.get(stream), [(one.position, one.block) for one in held.get(stream, ())])
-            for stream in branch.heads
-        ]
+        with self._committing():
+            store, _ = self._opened()
+            found = store.heads()
         try:
-            store.adopt([part for part in parts if part is not None], acknowledged)
-        except CommitFailed:
-            self._may_be = dict(branch.heads)
-            self.close()
+            store.adopt(branch.beyond(found, held), acknowledged, branch.owed(found))
+        except CommitFailed as error:
+            self._failed(error, store, dict(branch.heads))
             raise
+        self._wrote(acknowledged)
         return self._adopted(branch, store)
 
     def _adopted(self, branch: Branch, store: Store) -> tuple[Kept, ...]:
         heads = self._heads = store.heads()
         self._branch = None
-        self._known = {stream: "volatile" for stream, head in heads.items() if head.epoch == branch.sealer.epoch}
-        self.ledgers = {**self.ledgers, **{stream: _ledger(store.counts(stream), heads[stream]) for stream in heads}}
-        return tuple(
-            Kept(one.stream, position, block, one.head.catalogue)
-            for one in branch.doubtful
-            for position, block in numbered(one)
-        )
+        lost = {stream: known for stream, known in self._known.items() if known == "lost"}
+        self._known = {one: "volatile" for one, head in heads.items() if head.epoch == branch.sealer.epoch} | lost
+        self.ledgers = {**self.ledgers, **{stream: telling.ledger_of(store, stream) for stream in heads}}
+        return kept_of(branch.doubtful)
 
-    def _new_branch(self, doubtful: Sequence[Sealed]) -> Branch:
-        """Go on from the last block sealed, in an epoch of its own: eight random bytes, as an event's id."""
-        self._known = {one.stream: "volatile" for one in doubtful}
-        return Branch(self._sealer_of(self._new_event_id()), dict(self._heads or {}), tuple(doubtful))
-
-    def _seal_all(
-        self, sealer: Sealer, heads: Mapping[str, Head], batches: Mapping[str, Batch], *, volatile: bool = False
-    ) -> list[Sealed]:
-        moment = self._moment()
-        self.clock = moment.clock._asdict()
-        catalogues = self._site.catalogues
-        return [
-            self._knowing(sealer, stream).seal(
-                stream, heads.get(stream), batch, catalogues[stream], moment, volatile=volatile
-            )
-            for stream, batch in batches.items()
-        ]
-
-    def _knowing(self, sealer: Sealer, stream: str) -> Sealer:
-        """Give the sealer that says in a `start` how the block before it is known."""
-        known = self._known.get(stream)
-        if known is None or sealer.opening is None:
-            return sealer
-        return replace(sealer, opening=sealer.opening._replace(predecessor=known))
+    # -- the key ---------------------------------------------------------------------------------------------------
 
     @property
     def signer(self) -> Signer:
@@ -291,112 +395,32 @@ class Keeper:
             raise CommitFailed(path=str(self._site.path), reason="the last commit is in doubt")
         store, sealer = self._opened()
         moment, gateway = self._moment(), self._site.identity.gateway
-        statement = custody.begin(gateway)
-        data = (("key", custody.pending), ("statement", statement))
-        batch = Batch(events=[Event("key-rotated", moment.boot_ns, self._new_event_id(), data)])
+        batch = rotating.begin(custody, gateway, moment.boot_ns, self._new_event_id())
         heads = store.heads()
-        streams = dict.fromkeys((*self._site.catalogues, *heads))
-        sealed = [sealer.seal(one, heads.get(one), batch, self._layouts(one, store), moment) for one in streams]
-        kept = self._commit({}, sealed, {}, store)
-        self._switch(custody)
+        streams = dict.fromkeys((*self._site.catalogues, *heads), batch)
+        sealed = self._seal_all(sealer, heads, streams, moment)
+        kept = self._commit(Doubt({}, sealed, ()), {}, store)
+        rotating.switch(custody, gateway)
+        self._keys = (custody.signer.public_key, *self._keys)
         self.close()
         return kept
 
-    def _switch(self, custody: Custody) -> None:
-        try:
-            custody.switch(self._site.identity.gateway)
-        except BufferUnreadable as error:  # the next key is durable, and the next start ends what is left
-            _log.error("key-switch-unfinished", reason=error)
-        self._keys = (custody.signer.public_key, *self._keys)
-        _log.info("key-rotated", key=custody.signer.kid)
-
-    def _settle(self, store: Store) -> None:
-        """End a rotation that was cut short, by what the heads say."""
-        custody = self._site.custody
-        if custody is None or custody.pending is None:
-            return
-        if any(_brings(store, stream, custody.pending) for stream in store.heads()):
-            self._switch(custody)
-        else:
-            custody.undo()
-
-    def _layouts(self, stream: str, store: Store) -> tuple[Layout, ...]:
-        """Give what a stream's positions mean: of one that is not configured any more, as it was last signed."""
-        if stream in self._site.catalogues:
-            return self._site.catalogues[stream]
-        try:
-            known = self.definition(store.heads()[stream].catalogue)
-            return tuple(decode_layout(known.layouts[one]) for one in decode_catalogue(known.catalogue))
-        except (BufferUnreadable, BlockInvalid):
-            return ()
-
-    def _came_through(self, store: Store, batches: Mapping[str, Batch]) -> tuple[Kept, ...] | None:
-        """Give the blocks of the commit that failed if the store has them after all: its sync may have failed alone."""
-        doubtful, self._doubtful = self._doubtful, None
-        if doubtful is None or not doubtful[1]:
-            return None
-        heads = store.heads()
-        if any(heads.get(one.stream) != one.head for one in doubtful[1]):
-            return None
-        ends = {one.stream: store.last_position(one.stream) for one in doubtful[1]}
-        positions = {
-            one.stream: range(ends[one.stream] - len(one.blocks) + 1, ends[one.stream] + 1) for one in doubtful[1]
-        }
-        kept = self._committed(doubtful[1], positions, store)
-        if doubtful[0] is batches:
-            return self._with_late(kept)
-        self._late = (*self._late, *kept)  # a rotation: told with what is sealed next
-        return None
-
-    def _with_late(self, kept: tuple[Kept, ...]) -> tuple[Kept, ...]:
-        late, self._late = self._late, ()
-        return (*late, *kept)
-
-    def _committed(self, sealed: Sequence[Sealed], positions: Mapping[str, range], store: Store) -> tuple[Kept, ...]:
-        self._heads = store.heads()
-        for one in sealed:
-            self._known.pop(one.stream, None)
-        self.ledgers = {**self.ledgers, **{one.stream: _grown(self.ledgers[one.stream], one) for one in sealed}}
-        return tuple(
-            Kept(one.stream, position, block, one.head.catalogue)
-            for one in sealed
-            for position, block in zip(positions[one.stream], one.blocks, strict=True)
-        )
+    # -- reading ---------------------------------------------------------------------------------------------------
 
     def read(self, stream: str, first: int, last: int, max_bytes: int) -> Reading:
         """Read committed blocks, each proven again."""
-        window = self._opened()[0].read(stream, first, last, max_bytes)
+        window = self._believed(lambda store: store.read(stream, first, last, max_bytes))
+        for position in window.damaged:
+            self._house.suspect(stream, position)
         blocks = tuple(Kept(stream, position, block, header.catalogue) for position, block, header in window.blocks)
-        return Reading(blocks, window.damaged)
+        gone = tuple(one._replace(reason=VOLATILE) if one.reason == LOST else one for one in window.gone)
+        return Reading(blocks, window.damaged, gone)
 
     def definition(self, digest: bytes) -> Definition:
-        """Give a catalogue that is signed in the store, and its layouts. Raises BufferUnreadable where one is damaged.
+        """Give a catalogue that was signed, and its layouts. Raises BufferUnreadable where one is damaged."""
+        return self._definitions.get(digest)
 
-        Each must have the hash it is named by; what the store lacks or has wrongly is taken from the present settings.
-        """
-        catalogue = self._true(digest, self._stored(lambda store: store.catalogue(digest)))
-        layouts = {
-            identity: self._true(identity, self._stored(lambda store, name=identity: store.layout(name)))  # type: ignore[misc]
-            for identity in decode_catalogue(catalogue)
-        }
-        return Definition(catalogue, layouts)
-
-    def _stored(self, find: Callable[[Store], bytes | None]) -> bytes | None:
-        """Look something up; a store that cannot be read now has nothing."""
-        try:
-            return find(self._opened()[0])
-        except (BufferUnreadable, BufferLocked, CommitFailed):
-            return None
-
-    def _true(self, digest: bytes, stored: bytes | None) -> bytes:
-        if stored is not None and sha256(stored).digest() == digest:
-            return stored
-        for layouts in self._site.catalogues.values():
-            known = [*map(encode_layout, layouts), encode_catalogue(tuple(map(layout_id, layouts)))]
-            for encoded in known:
-                if sha256(encoded).digest() == digest:
-                    return encoded
-        raise BufferUnreadable(path=str(self._site.path), reason=f"definition {digest.hex()[:16]} is damaged")
+    # -- opening ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the store; the lock is free then."""
@@ -404,48 +428,57 @@ class Keeper:
             self._store.close()
             self._store = None
 
-    def _reached(self) -> tuple[Store, Sealer]:
-        """Give the store, opened if need be. Raises CommitFailed: whatever is wrong, nothing can be committed now."""
-        try:
-            return self._opened()
-        except (BufferUnreadable, BufferLocked, BufferNewer, ChainBroken) as error:  # the medium is not back yet
-            raise CommitFailed(path=str(self._site.path), reason=str(error)) from error
-
-    def _open_ours(self) -> Store:
-        """Open the store; after the first time, only the very one that we had: another medium is not written to."""
-        path = self._site.path
-        if self._heads is not None and not path.exists():
-            raise BufferUnreadable(path=str(path), reason="the file is gone")
-        if self._heads is not None and _free_bytes(path.parent) < ROOM_BYTES:
-            raise StoreFull(path=str(path), reason="no space left on the disk")
-        store = Store.open(path, self._keys)
-        try:
-            if self._heads is not None:
-                found = self._recognised(store)
-                if found == self._heads:  # what failed is not there, and may be sealed again
-                    self._doubtful = None
-                self._heads, self._may_be = found, None
-            self._settle(store)
-        except BaseException:
-            store.close()
-            raise
-        return store
-
-    def _recognised(self, store: Store) -> dict[str, Head]:
-        """Give the heads of a file that is ours for certain, and on the disk for certain."""
-        found = store.heads()
-        if found not in (self._heads, self._may_be):
-            raise BufferUnreadable(path=str(self._site.path), reason="another file stands in its place")
-        store.make_sure()
-        return found
-
     def _opened(self) -> tuple[Store, Sealer]:
         """Give the store as it is open; after a failed commit, open it again in a new epoch."""
         if self._store is None or self._sealer is None:
-            store = self._store = self._open_ours()
-            self.epoch = store.epoch
+            store = self._open_ours()
+            self._housekeeping = Housekeeping(self._site.rules, store, self._moment().boot_ns)
             self._sealer = self._sealer_of(store.epoch)
+            self._store, self.epoch = store, store.epoch
         return self._store, self._sealer
+
+    def _open_ours(self) -> Store:
+        """Open the store; after the first time, only the very one that we had: another medium is not written to."""
+        path, heads = self._site.path, self._heads
+        if heads is not None and not path.exists():
+            raise BufferUnreadable(path=str(path), reason="the file is gone")
+        if heads is not None:
+            check_room(path)
+        opened = open_store(path, self._keys, heads or {}, condemned=self._doubts > 1)
+        try:
+            if opened.aside is not None:
+                self._note_break(opened)
+            if heads is not None:
+                self._recognise(opened.store, heads, salvaged=bool(opened.aside))
+            if rotating.settle(self._site.custody, self._site.identity.gateway, opened.store):
+                self._keys = (self.signer.public_key, *self._keys)
+        except BaseException:
+            opened.store.close()
+            raise
+        return opened.store
+
+    def _note_break(self, opened: Opened) -> None:
+        """Note what every stream's next `start` must say; and, of a salvaged file, the holes that nothing explains."""
+        store = opened.store
+        self._broken = opened
+        self._known.update(dict.fromkeys((*self._site.catalogues, *store.streams()), "lost"))
+        if opened.aside:
+            self._doubts = 0
+            self._plan(tuple(telling.hole(stream, *run) for stream in store.streams() for run in holes(store, stream)))
+            if self._branch is not None:
+                self._branch.changes = ()
+
+    def _recognise(self, store: Store, heads: dict[str, Head], *, salvaged: bool) -> None:
+        """Make sure of a file that is ours for certain. Of a salvaged one each stream may end anywhere in between."""
+        found, may_be = store.heads(), self._may_be or heads
+        if found not in (heads, may_be) and not (salvaged and _between(heads, found, may_be)):
+            raise BufferUnreadable(path=str(self._site.path), reason="another file stands in its place")
+        store.make_sure()
+        if found == heads:  # what failed is not there, and may be sealed again
+            self._doubtful = None
+        elif not salvaged:  # it is there, and all that was planned with it is done
+            self._planned = ()
+        self._heads, self._may_be = found, None
 
     def _sealer_of(self, epoch: bytes) -> Sealer:
         identity, custody = self._site.identity, self._site.custody
@@ -454,37 +487,10 @@ class Keeper:
         return Sealer(identity.gateway, self.signer, epoch, self._site.max_block, opening)
 
 
-def _brings(store: Store, stream: str, kid: bytes) -> bool:
-    """Say whether a stream's last block is signed by a key, or is the one that says it follows."""
-    last = store.last_position(stream)
-    for _, block, header in store.read(stream, last, last).blocks:
-        events = events_of(block, header)
-        return header.kid == kid or any(one.type == "key-rotated" and ("key", kid) in one.data for one in events)
-    return False
+def _between(low: Mapping[str, Head], found: Mapping[str, Head], high: Mapping[str, Head]) -> bool:
+    """Say whether each stream ends at one of our blocks: its signature says that it is ours."""
 
+    def seq(heads: Mapping[str, Head], stream: str) -> int:
+        return heads[stream].seq if stream in heads else 0
 
-def _free_bytes(folder: Path) -> int:
-    """Give the space that this process may take on the file system of a folder, all of it where that is not known."""
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return sys.maxsize
-    return (found.f_bavail if os.geteuid() else found.f_bfree) * found.f_frsize
-
-
-def _ledger(counts: Counts, head: Head | None) -> StreamHealth:
-    sealed, held, evicted, damaged, lost = counts
-    ledger = StreamHealth(sealed, held=held, evicted=evicted, damaged=damaged, lost=lost)
-    return ledger if head is None else _at(ledger, head)
-
-
-def _grown(ledger: StreamHealth, sealed: Sealed) -> StreamHealth:
-    more = len(sealed.blocks)
-    return _at(replace(ledger, head=ledger.head + more, held=ledger.held + more), sealed.head)
-
-
-def _at(ledger: StreamHealth, head: Head) -> StreamHealth:
-    readings, missed, dropped = head.totals
-    return replace(
-        ledger, seq=head.seq, digest=head.digest.hex(), readings=readings, ticks_missed=missed, dropped=dropped
-    )
+    return all(seq(low, stream) <= seq(found, stream) <= seq(high, stream) for stream in {*found, *high})

@@ -1,4 +1,4 @@
-"""What the machine says of itself: load, memory, temperature, disk.
+"""What the machine says of itself: load, memory, temperature, disk; and what is given back to it.
 
 What is always true here:
 
@@ -6,6 +6,7 @@ What is always true here:
   /proc, and the thermal zone in sysfs where the board has one. What cannot be had is None, never an error.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -72,6 +73,12 @@ def look(disk: Path, thermal: Path = THERMAL) -> Machine:
         disk_total=total,
         disk_free=free,
     )
+
+
+def give_back() -> None:
+    """Hand memory that was freed back to the kernel, where the C library can (malloc_trim(3), glibc)."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _disk(path: Path) -> tuple[int | None, int | None]:

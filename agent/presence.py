@@ -16,6 +16,7 @@ from typing import NoReturn
 from agent.broker import FIRST_FAILURE, Message, Session
 from agent.dispatch import Answers
 from agent.health import Document
+from agent.state import compact, essence
 
 STATE_EVERY_S = 60.0
 STATE_SETTLES_S = 2.0
@@ -48,9 +49,9 @@ class Presence:
         told: Document = {}
         told_s = -STATE_EVERY_S
         while True:
-            state = self._state()
-            if loop.time() - told_s >= STATE_EVERY_S or _essence(state) != told:
-                told, told_s = _essence(state), loop.time()
+            state = compact(self._state())
+            if loop.time() - told_s >= STATE_EVERY_S or essence(state) != told:
+                told, told_s = essence(state), loop.time()
                 await asyncio.wait([self._tell(_json(self._root, "state", state))])
             await asyncio.sleep(STATE_SETTLES_S)
 
@@ -72,12 +73,3 @@ def failed(answer: asyncio.Future[int]) -> int | None:
     if answer.cancelled() or answer.exception() is not None or answer.result() < FIRST_FAILURE:
         return None
     return answer.result()
-
-
-def _essence(state: Document) -> Document:
-    """Leave of a state what is worth telling at once: what is up, alive or in trouble."""
-    links = {
-        name: (link["up"], {device: facts["alive"] for device, facts in link["devices"].items()})
-        for name, link in state["links"].items()
-    }
-    return {"links": links, "clock": state["clock"].get("quality"), "buffer": state["buffer"]}

@@ -20,14 +20,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.health import Health
-from agent.keeper import AckKey, Definition, Keeper, Kept, Reading
+from agent.keeper import Keeper
+from agent.kept import AckKey, Definition, Kept, Reading, Turn
 from agent.log import Log
 from agent.owner import Owner
+from agent.schedule import next_seal_ns
 from agent.volatile import Lost, Outage, Ring
-from buffer.errors import CommitFailed
-from buffer.frame import Change, Event, EventData, Frame, Layout
+from buffer.changes import Account, Loss
+from buffer.errors import BufferFault, CommitFailed
+from buffer.frame import Change, Event, EventData, Frame
 from buffer.intervals import Intervals
-from buffer.seal import Batch
+from buffer.seal import Batch, Moment
 from drivers.api import Clock, Group
 
 NS_PER_S = 10**9
@@ -37,7 +40,7 @@ ROOM_READINGS = 400_000
 """So many readings may wait for a commit before pollers must wait."""
 EMPTY_SEAL_NS = 300 * NS_PER_S
 MERGE_NS = 60 * NS_PER_S
-RECENT_BYTES = 2_000_000
+RECENT_BYTES = 500_000
 TURN_NS = 5 * NS_PER_S
 """However long the interval, the loop turns this often, so that the watchdog sees it live."""
 
@@ -181,10 +184,7 @@ class Recorder:
         """
         if first > (head := self.head(stream)):
             return self._ring.read(stream, first, last, max_bytes)
-        reading = await self._owner.call(lambda: self._keeper.read(stream, first, min(last, head), max_bytes))
-        gone = self._ring.gone.get(stream, ())
-        lost = tuple(position for position in reading.damaged if position in gone)
-        return reading._replace(damaged=tuple(sorted({*reading.damaged}.difference(lost))), lost=lost)
+        return await self._owner.call(lambda: self._keeper.read(stream, first, min(last, head), max_bytes))
 
     async def definition(self, digest: bytes) -> Definition:
         """Give a catalogue's bytes and the bytes of each layout it lists, by id."""
@@ -198,6 +198,10 @@ class Recorder:
     def head(self, stream: str) -> int:
         """Give the position of a stream's last committed block, 0 where there is none."""
         return self._health.streams[stream].head
+
+    def moment(self) -> Moment:
+        """Take all clocks at once, as for the header of a block."""
+        return self._keeper.moment()
 
     @property
     def epoch(self) -> bytes:
@@ -242,8 +246,8 @@ class Recorder:
         found = await self._owner.call(lambda: self._keeper.acknowledged(_kept_under(uplinks), streams))
         self._settled = {**found, **self._settled}
 
-    async def turn(self, catalogues: Mapping[str, tuple[Layout, ...]], config: bytes, seal_every_ns: int) -> None:
-        """Seal what was gathered; from then on positions mean what these catalogues say.
+    async def turn(self, turn: Turn, seal_every_ns: int) -> None:
+        """Seal what was gathered; from then on positions mean what the new catalogues say.
 
         What fills frames of a layout that goes must have stopped, and of one that comes must not have begun.
         """
@@ -252,9 +256,9 @@ class Recorder:
         self._urgent.set()
         while self._waiting:  # noqa: ASYNC110 - once a reload, and for a commit at most
             await asyncio.sleep(0.01)
-        await self._owner.call(lambda: self._keeper.turn(catalogues, config))
-        self._streams = tuple(catalogues)
-        self._sealed_ns = {**dict.fromkeys(catalogues, self.clock.boot_ns()), **self._sealed_ns}
+        await self._owner.call(lambda: self._keeper.turn(turn))
+        self._streams = tuple(turn.catalogues)
+        self._sealed_ns = {**dict.fromkeys(turn.catalogues, self.clock.boot_ns()), **self._sealed_ns}
         self._seal_every_ns = seal_every_ns
         self._urgent.set()
         self._note_ledger()
@@ -263,6 +267,7 @@ class Recorder:
         """Seal at every interval until `stop`, then once more."""
         while not self._stop.is_set():
             if await self._seal():
+                await self._tidy()
                 await self._until_next_seal()
             else:
                 await self._until(self._stop, (self._outage.next_ns - self.clock.boot_ns()) / NS_PER_S)
@@ -284,12 +289,22 @@ class Recorder:
         self._owner.end()
 
     async def _until_next_seal(self) -> None:
-        until_ns = (self.clock.boot_ns() // self._seal_every_ns + 1) * self._seal_every_ns
+        until_ns = next_seal_ns(self.clock.boot_ns(), self._seal_every_ns)
         if self._health.volatile:
             until_ns = min(until_ns, self._outage.next_ns)
         while (wait_ns := until_ns - self.clock.boot_ns()) > 0 and not self._urgent.is_set():
             self.turns += 1
             await self._until(self._urgent, min(wait_ns, TURN_NS) / NS_PER_S)
+            if wait_ns > TURN_NS:
+                await self._tidy()
+
+    async def _tidy(self) -> None:
+        """Have housekeeping plan what is due; it is done with the next commit."""
+        with contextlib.suppress(BufferFault):  # the next commit meets the same, and tells of it
+            await self._owner.call(self._keeper.tidy)
+        if (alarm := self._keeper.alarm) is not None and self._health.buffer_alarm is None:
+            _log.error("buffer-alarm", code=alarm[0], **alarm[1])
+        self._health.buffer_alarm, self._health.buffer = alarm, self._keeper.buffer
 
     async def _until(self, event: asyncio.Event, seconds: float) -> None:
         """Wait for an event for so long; unlike `wait_for`, this never swallows a cancellation."""
@@ -394,7 +409,8 @@ class Recorder:
         self._announce(kept)
 
     def _delivered(self, stream: str, position: int) -> bool:
-        return all(position in settled for (_, name), settled in self._settled.items() if name == stream)
+        carriers = self._keeper.carriers_of(stream)
+        return bool(carriers) and all(position in self._settled[uplink, stream] for uplink in carriers)
 
     async def _heal(self) -> bool:
         """Try, when it is time, to have the store adopt what is in memory."""
@@ -404,7 +420,7 @@ class Recorder:
         try:
             lost = self._ring.take_lost(await self._owner.call(self._keeper.reach))
             if lost:
-                await self._hold({stream: self._naming(run) for stream, run in lost.items()})
+                await self._hold({stream: self._naming(stream, run) for stream, run in lost.items()})
             kept = await self._adopt(written)
         except CommitFailed as error:
             self._commit_failed(error, ())
@@ -421,10 +437,10 @@ class Recorder:
             self._ring.tried()
             raise
 
-    def _naming(self, lost: Lost) -> Batch:
-        """Give the event that names blocks for which there was no room."""
-        data = tuple({**lost._asdict(), "reason": "volatile"}.items())
-        return Batch(events=[Event("lost", self.clock.boot_ns(), self._new_event_id(), data)])
+    def _naming(self, stream: str, lost: Lost) -> Batch:
+        """Give the event that names blocks for which there was no room; the store counts them where it adopts."""
+        kind, data = Loss(Account(stream, *lost)).told()
+        return Batch(events=[Event(kind, self.clock.boot_ns(), self._new_event_id(), data)])
 
     def _healed(self, kept: Sequence[Kept]) -> None:
         self._health.volatile = False

@@ -67,6 +67,11 @@ def catalogues(drivers: Iterable[Driver[Any]]) -> dict[str, tuple[Layout, ...]]:
     return found
 
 
+def carriers(config: Config) -> dict[str, tuple[str, ...] | None]:
+    """Give the streams that each uplink carries, None for all: what counts as delivered."""
+    return {name: uplink.streams or None for name, uplink in config.uplinks.items()}
+
+
 def fixed_faults(before: Config, after: Loaded) -> Iterator[Fault]:
     """Name what has changed and cannot while the station runs."""
     fixed: list[tuple[KeyPath, object, object]] = [(("gateway", "id"), before.gateway.id, after.config.gateway.id)]

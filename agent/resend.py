@@ -18,8 +18,8 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from agent.confirm import MOST_SEQ, Unfit, hexadecimal, read_object, sequence, text
-from agent.keeper import Kept, Reading
-from agent.seek import Read, seek
+from agent.kept import Kept, Reading
+from agent.seek import Read
 from buffer.block import Header, read_header
 from buffer.errors import BufferFault
 
@@ -130,7 +130,7 @@ class Resends:
     async def _serve(self, request: Request, send: Send) -> None:
         head = self._head(request.stream)
         if not self._next:
-            self._next = await seek(self._read, request.stream, head, request.first)
+            self._next = max(1, request.first)
         while self._next <= head:
             last = min(head, self._next + READ_BLOCKS - 1)
             reading = await self._read(request.stream, self._next, last, READ_BYTES)
@@ -147,6 +147,4 @@ class Resends:
 
 def _behind(reading: Reading, last: int) -> int:
     """Give the position at which to go on: nothing at all means that nothing stands there any more."""
-    if reading.blocks:
-        return max(reading.blocks[-1].position, *reading.damaged, 0) + 1
-    return max(reading.damaged, default=last) + 1
+    return (reading.reached or last) + 1

@@ -15,6 +15,9 @@ import heapq
 from collections.abc import Sequence
 from typing import NamedTuple
 
+SEAL_LAG_NS = 100_000_000
+"""So long behind the grid on which polls begin: what a tick brings is sealed with it, and not an interval later."""
+
 
 class Tick(NamedTuple):
     """One moment at which one group is to be polled."""
@@ -62,3 +65,9 @@ class Schedule:
         missed = max(0, (now_ns - following_ns) // interval_ns)
         heapq.heappush(self._waiting, (following_ns + missed * interval_ns, tick.number))
         return missed
+
+
+def next_seal_ns(now_ns: int, every_ns: int) -> int:
+    """Give when to seal next: a little behind the grid, so that what its ticks bring is not kept for an interval."""
+    lag_ns = min(SEAL_LAG_NS, every_ns // 10)
+    return ((now_ns - lag_ns) // every_ns + 1) * every_ns + lag_ns

@@ -13,6 +13,7 @@ from agent.app import App
 from agent.clock import SystemClock
 from agent.errors import Exit
 from agent.journal import Hold
+from agent.machine import give_back
 from agent.settings import credentials, read
 from agent.words import Words
 from config.errors import ConfigFaults
@@ -58,6 +59,7 @@ def _once(hold: Hold, clock: SystemClock) -> int:
     try:
         app = App(settings, clock, read_file, hold, given)
         del settings  # the places of every key are not needed any more, and are megabytes
+        give_back()
         asyncio.run(_run(app))
     except* failures.Mendable as ended:
         code = failures.tell(failures.first(ended), words)

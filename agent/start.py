@@ -11,7 +11,7 @@ What is always true here:
 
 from dataclasses import dataclass
 
-from agent.keeper import Kept
+from agent.kept import Kept
 from agent.seek import Read
 from buffer.block import read_header
 from buffer.intervals import Intervals
@@ -64,8 +64,7 @@ async def _all(stream: str, first: int, last: int, read: Read) -> list[Kept]:
     while first <= last:
         reading = await read(stream, first, last, READ_BYTES)
         found += reading.blocks
-        done = [*(kept.position for kept in reading.blocks), *reading.damaged]
-        if not done:
+        if not reading.reached:
             break
-        first = max(done) + 1
+        first = reading.reached + 1
     return found

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from agent import clock_sources
 from agent.clock import Belief, Look, SystemClock, grown, stepped
 from agent.clock_sources import Evidence
-from agent.keeper import Kept
+from agent.kept import Kept
 from agent.log import Log
 from agent.owner import in_daemon
 from agent.recorder import Recorder

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from agent import tls
 from agent.broker import NO_MATCHING_SUBSCRIBERS, Endpoint, Message, Session, connect, reachable
@@ -27,9 +27,10 @@ from agent.dispatch import Answers
 from agent.errors import BrokerDown, BrokerRefused
 from agent.health import Document, UplinkHealth
 from agent.inbox import ACK, RESEND, Inbox
-from agent.keeper import Kept
+from agent.kept import Kept
 from agent.lanes import Lanes
 from agent.log import Log
+from agent.lookout import Lookout
 from agent.pacing import Brakes, Bucket
 from agent.presence import Presence, failed, online
 from agent.recorder import Recorder
@@ -85,12 +86,18 @@ class Uplink:
             None if within_s is None else Unconfirmed(within_s),
         )
         self._resends = Resends(recorder.read, recorder.head)
+        self._lookout = Lookout(carriage.name, recorder, health)
         self._count()
         recorder.listeners.append(self._committed)
 
     async def run(self) -> None:
         """Connect, serve, back off, again."""
         await self._choose_starts()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lookout.run(), name=f"lookout {self._carriage.name}")
+            await self._go_on()
+
+    async def _go_on(self) -> NoReturn:
         while True:
             try:
                 await self._connect_and_serve(self._route.endpoint)
@@ -133,6 +140,7 @@ class Uplink:
     async def _connect_and_serve(self, endpoint: Endpoint) -> None:
         """Serve over one connection until it ends; raises why."""
         files = tls.fingerprint(endpoint.files)
+        self._lookout.certificate(endpoint.cert)
         try:
             session = await connect(endpoint, self._online(up=False) if self._house else None)
         except (BrokerDown, BrokerRefused):

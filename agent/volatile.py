@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agent.keeper import Kept, Reading
+from agent.kept import VOLATILE, Kept, Reading
 from buffer.block import KIND_DATA, read_header
 from buffer.intervals import Intervals
+from buffer.store import Absence
 
 RING_BYTES = 16 << 20
 VOLATILE_AFTER_S = 5.0
@@ -130,7 +131,7 @@ class Ring:
     def read(self, stream: str, first: int, last: int, max_bytes: int) -> Reading:
         """Give what is here of a range, at least one block, then up to so many bytes; and what went before them."""
         blocks: list[Kept] = []
-        lost: list[int] = []
+        lost: list[Absence] = []
         gone = self.gone.get(stream, Intervals())
         for position in range(first, last + 1):
             if (kept := self.get(stream, position)) is not None:
@@ -139,7 +140,7 @@ class Ring:
                     break
                 blocks.append(kept)
             elif position in gone:
-                lost.append(position)
+                lost.append(Absence(position, position, VOLATILE))
         return Reading(tuple(blocks), (), tuple(lost))
 
     def held(self) -> dict[str, list[Kept]]:

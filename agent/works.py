@@ -19,10 +19,11 @@ from agent import formats
 from agent.crew import Crew
 from agent.gateway_device import GatewayDriver
 from agent.health import Document, Health
+from agent.kept import Turn
 from agent.log import Log
 from agent.poller import House, Poller, health_of
 from agent.recorder import Recorder
-from agent.reload import catalogues, difference, fixed_faults, makings
+from agent.reload import carriers, catalogues, difference, fixed_faults, makings
 from agent.settings import Settings
 from agent.uplink import Uplink
 from config.errors import ConfigFaults
@@ -79,7 +80,7 @@ class Works:
         await recorder.admit(config.uplinks, new)
         uplinks = self._uplink_makings()
         await self._stop_pollers(links.gone)
-        await recorder.turn(new, digest, config.buffer.seal_every)
+        await recorder.turn(Turn(new, digest, carriers(config)), config.buffer.seal_every)
         self.config, self.digest, self.drivers = config, digest, drivers
         self._health.config_digest = digest.hex()
         recorder.event("config-applied", config=digest, before=before, streams=dict.fromkeys((*old, *new)), urgent=True)

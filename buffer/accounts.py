@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from buffer.block import KIND_DATA, Block, Header, payload_bytes
+from buffer.block import KIND_DEFINITIONS, KIND_EVENTS, Block, Header, payload_bytes
 from buffer.columnar import decode_events
 from buffer.errors import BlockInvalid
 from buffer.frame import Event
@@ -39,8 +39,8 @@ class Accounts:
         """Blocks that are gone, by kind of event, in the order in which a number is looked up."""
         self.evicted: dict[str, Intervals] = {}
         """Payloads that are gone, by reason."""
-        self.ends: dict[int, bytes] = {}
-        """Of every pruning: its last number and the digest of that block."""
+        self.ends: dict[int, set[bytes]] = {}
+        """Of every pruning: its last number and the digest of that block, or the digests where they contradict."""
 
     def note(self, event: Event, seq: int) -> None:
         """Take an event that stands in the proven block `seq`."""
@@ -53,14 +53,15 @@ class Accounts:
         elif event.type in self.gone:
             self.gone[event.type].add_range(first, last)
         if event.type == PRUNED and isinstance(digest := data.get("digest"), bytes):
-            self.ends[last] = digest
+            self.ends.setdefault(last, set()).add(digest)
 
     def add(self, other: "Accounts") -> None:
         """Take all that another set of accounts says."""
         for mine, theirs in ((self.gone, other.gone), (self.evicted, other.evicted)):
             for reason, numbers in theirs.items():
                 mine.setdefault(reason, Intervals()).update(numbers)
-        self.ends.update(other.ends)
+        for last, digests in other.ends.items():
+            self.ends.setdefault(last, set()).update(digests)
 
     def of_gap(self, first: int, last: int) -> Iterator[Span]:
         """Divide blocks that are missing by what explains them."""
@@ -68,7 +69,7 @@ class Accounts:
 
     def of_hole(self, first: int, last: int) -> Iterator[Span]:
         """Divide blocks without payload by why it is gone."""
-        return _divide(first, last, {DAMAGED: self.gone[DAMAGED], **self.evicted}, UNSTATED)
+        return _divide(first, last, {DAMAGED: self.gone[DAMAGED], **dict(sorted(self.evicted.items()))}, UNSTATED)
 
 
 def _divide(first: int, last: int, reasons: dict[str, Intervals], otherwise: str | None) -> Iterator[Span]:
@@ -91,8 +92,8 @@ def _why(number: int, reasons: dict[str, Intervals], otherwise: str | None) -> s
 
 
 def events_of(block: Block, header: Header) -> tuple[Event, ...]:
-    """Give the events of a proven block of layouts or events; none where it holds readings or cannot be read."""
-    if header.kind == KIND_DATA or block.payload is None:
+    """Give the events of a proven block of layouts or events; none where it holds others or cannot be read."""
+    if header.kind not in (KIND_DEFINITIONS, KIND_EVENTS) or block.payload is None:
         return ()
     try:
         return decode_events(payload_bytes(block, header))

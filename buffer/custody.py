@@ -11,7 +11,7 @@ What is always true here:
   copy brings it back, it is set aside like a damaged one.
 - `PATH.enrolled` names the key the platform knows: the first one, and then whichever `enrol` was called for. The
   device's key is enrolled while statements lead from that one to it; else an alarm stands. No mark is set when a key is
-  lost, so none can be missed.
+  lost, so none can be missed. A key made beside history is not the first one, though nothing else of it is left.
 - Each change of these files is made under a lock of their folder: a second process meets them before or after it.
 - What a platform needs to follow the rotations are the statements since the enrolled key: at most `MAX_STATEMENTS`, and
   a rotation beyond that is refused until the present key is enrolled.
@@ -92,30 +92,37 @@ class Custody:
     """The device's key and its files, for the process that owns the buffer."""
 
     def __init__(
-        self, path: Path, signer: DeviceKey, fate: Fate, pending: DeviceKey | None = None, *, fixed: bool = False
+        self,
+        path: Path,
+        signer: DeviceKey,
+        fate: Fate,
+        pending: DeviceKey | None = None,
+        *,
+        fixed: bool = False,
+        history: bool = False,
     ) -> None:
         self.path = path
         self.signer = signer
         self.fate: Fate = fate
         self._fixed = fixed
         self._pending = pending
-        if not _enrolled(path).exists() and known_public(path) == (signer.public_key,):
+        if not history and not _enrolled(path).exists() and known_public(path) == (signer.public_key,):
             _enrol(path, signer.public_key)  # the first key of a device is noted at commissioning
 
     @classmethod
-    def open(cls, path: Path, credential: Path | None = None) -> "Custody":
+    def open(cls, path: Path, credential: Path | None = None, *, history: bool = False) -> "Custody":
         """Load the key, or make one where there is none, or a damaged or retired one.
 
-        `credential` is where systemd puts one; it is used where it is there. Raises KeyRefused or CredentialRefused,
-        and BufferUnreadable where the folder cannot be used.
+        `credential` is where systemd puts one; it is used where it is there. `history` says that there is a buffer
+        already. Raises KeyRefused or CredentialRefused, and BufferUnreadable where the folder cannot be used.
         """
         with _alone(path):
             if credential is not None and credential.exists():
-                return cls._open_credential(path, credential)
-            return cls._open_file(path)
+                return cls._open_credential(path, credential, history=history)
+            return cls._open_file(path, history=history)
 
     @classmethod
-    def _open_file(cls, path: Path) -> "Custody":
+    def _open_file(cls, path: Path, *, history: bool) -> "Custody":
         clear_temporary(path, _next(path))
         pending = load(_next(path))
         if pending is not None and _noted(path, pending):  # committed, and killed before the rename
@@ -132,15 +139,15 @@ class Custody:
         if fate != "loaded" or pending is None:
             remove(_next(path))
             pending = None
-        return cls(path, key, fate, pending)
+        return cls(path, key, fate, pending, history=history)
 
     @classmethod
-    def _open_credential(cls, path: Path, credential: Path) -> "Custody":
+    def _open_credential(cls, path: Path, credential: Path, *, history: bool) -> "Custody":
         key, known = load_credential(credential), _known(path)
         if key.kid in {statement.old_kid for _, statement in _read_statements(path)}:
             raise CredentialRefused(path=str(credential), reason="retired")
         fate: Fate = "loaded" if known in (None, key.public_key) else "replaced"
-        return cls(path, with_public(key, path), fate, fixed=True)
+        return cls(path, with_public(key, path), fate, fixed=True, history=history)
 
     @property
     def pending(self) -> bytes | None:

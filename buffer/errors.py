@@ -7,7 +7,9 @@
 | `ChainBroken` | the file is set aside, never deleted, and a new epoch names the break |
 | `BufferLocked` | another process owns the file: this one ends |
 | `BufferNewer` | a newer version wrote the file: refuse, do not touch it |
-| `BufferUnreadable` | not our file, or damaged beyond reading: refuse, do not touch it |
+| `BufferUnreadable` | the medium cannot be read now: wait for it, do not touch it |
+| `BufferCorrupt` | SQLite cannot make sense of the file: ask again; if it stands, set aside and salvage |
+| `BufferForeign` | another program's database: refuse, do not touch it |
 | `KeyRefused` | a person mends the key's owner or permissions: refuse to start |
 | `CredentialRefused` | a person mends the credential: refuse to start |
 | `KeyFixed` | the key is changed where it comes from, not here |
@@ -69,6 +71,18 @@ class BufferUnreadable(BufferFault):
     """The file is not a buffer, or cannot be read. Fields: path, reason."""
 
     code = "buffer.unreadable"
+
+
+class BufferCorrupt(BufferUnreadable):
+    """The content of the file is not what SQLite can read. Fields: path, reason."""
+
+    code = "buffer.corrupt"
+
+
+class BufferForeign(BufferUnreadable):
+    """The file is another program's. Fields: path, reason."""
+
+    code = "buffer.foreign"
 
 
 class KeyRefused(BufferFault):

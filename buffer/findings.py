@@ -18,7 +18,7 @@ from buffer.accounts import DAMAGED, LOST, PRUNED
 from buffer.intervals import Intervals
 from buffer.line import Line
 from buffer.report import Abandoned, EpochReport, Fault, Gap, Hole, Ledger, Report, Verdict
-from buffer.runs import Run
+from buffer.runs import Run, grows
 
 Name = tuple[str, str]
 """Gateway and stream."""
@@ -121,7 +121,8 @@ def _with_branches(
             tally = branch.epochs[epoch]
             abandoned.append(Abandoned(*name, epoch, tally.blocks, tally.readings, tally.first, tally.last))
         else:
-            faults += [Fault(reason, None, *name, _place(branch)[0]) for reason in line.absorb(deepcopy(branch))]
+            met = line.absorb(deepcopy(branch))
+            faults += [*branch.wrong, *(Fault(reason, None, *name, _place(branch)[0]) for reason in met)]
     return line, faults, tuple(abandoned)
 
 
@@ -173,13 +174,14 @@ def _withheld(name: Name, line: Line) -> Iterator[Fault]:
 
 
 def _broken(name: Name, runs: tuple[Run, ...], line: Line) -> Iterator[Fault]:
-    """Give neighbours by number of which the later names another predecessor than the one that was there."""
+    """Give blocks that name another predecessor than the one that was there, or have less behind them than that."""
     for left, right in pairwise(runs):
         if right.first.seq <= left.last.seq + 1:
             yield Fault("broken-link", None, *name, right.first.seq)
+        elif right.before < left.totals.readings or not grows(left.totals, right.begins):
+            yield Fault("totals", None, *name, right.first.seq)
     for run in runs:
-        digest = line.accounts.ends.get(run.first.seq - 1)
-        if digest is not None and digest != run.prev:
+        if line.accounts.ends.get(run.first.seq - 1, {run.prev}) != {run.prev}:
             yield Fault("broken-link", None, *name, run.first.seq)
 
 

@@ -71,6 +71,21 @@ class Intervals:
         end = bisect_right(self._firsts, last)
         return [(max(first, self._firsts[i]), min(last, self._lasts[i])) for i in range(at, end)]
 
+    def overlap(self, other: "Intervals") -> "Intervals":
+        """Give the numbers that are in both."""
+        return Intervals(pair for first, last in self for pair in other.within(first, last))
+
+    def union(self, other: "Intervals") -> "Intervals":
+        """Give the numbers that are in one or both."""
+        return Intervals((*self, *other))
+
+    def cut(self, last: int) -> None:
+        """Forget every number beyond `last`."""
+        end = bisect_right(self._firsts, last)
+        del self._firsts[end:], self._lasts[end:]
+        if end and self._lasts[-1] > last:
+            self._lasts[-1] = last
+
     def covers(self, first: int, last: int) -> bool:
         """Say whether every number from `first` to `last` is in."""
         at = bisect_left(self._lasts, last)

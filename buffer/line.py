@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from buffer.accounts import Accounts
-from buffer.block import KIND_DATA, Header
+from buffer.block import KIND_DATA, KIND_DEFINITIONS, KIND_EVENTS, Header
 from buffer.intervals import Intervals
-from buffer.report import Edge
+from buffer.report import Edge, Fault
 from buffer.runs import Runs, edge_of, run_of
 
 
@@ -28,6 +28,12 @@ class Tally:
     blocks: int = 0
     readings: int = 0
     evicted: int = 0
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Give both together."""
+        first, last = min(self.first, other.first, key=_seq), max(self.last, other.last, key=_seq)
+        counts = (self.blocks + other.blocks, self.readings + other.readings, self.evicted + other.evicted)
+        return Tally(first, last, *counts)
 
 
 @dataclass(slots=True)
@@ -76,6 +82,8 @@ class Line:
     filled: Intervals = field(default_factory=Intervals)
     """Blocks that came without their payload first, and with it later."""
     accounts: Accounts = field(default_factory=Accounts)
+    wrong: list[Fault] = field(default_factory=list)
+    """Of a branch: what is wrong with its links and totals, told only if it is part of the chain."""
 
     def add(self, header: Header, digest: bytes, *, evicted: bool) -> list[str]:
         """Take a proven block whose number was not seen; give what is wrong with its place."""
@@ -90,7 +98,7 @@ class Line:
             self.gone.add(header.seq)
             if header.kind == KIND_DATA:
                 self.holes.add(Stretch(edge, edge, header.readings))
-            else:
+            elif header.kind in (KIND_DEFINITIONS, KIND_EVENTS):
                 self.withheld.add(header.seq)
         return self.runs.add(run_of(header, digest))
 
@@ -100,14 +108,19 @@ class Line:
             self.filled.add(header.seq)
             self.epochs[header.epoch].evicted -= 1
 
+    def overlaps(self, other: "Line") -> bool:
+        """Say whether both hold a block of one number."""
+        return any(self.seen.within(first, last) for first, last in other.seen)
+
     def absorb(self, branch: "Line") -> list[str]:
         """Take a whole branch: it was this line all along. Gives what is wrong where they meet."""
-        overlap = any(self.seen.within(first, last) for first, last in branch.seen)
+        overlap = self.overlaps(branch)
         mine = (self.seen, self.gone, self.withheld, self.filled)
         theirs = (branch.seen, branch.gone, branch.withheld, branch.filled)
         for kept, more in zip(mine, theirs, strict=True):
             kept.update(more)
-        self.epochs.update(branch.epochs)
+        for epoch, tally in branch.epochs.items():
+            self.epochs[epoch] = tally.plus(self.epochs[epoch]) if epoch in self.epochs else tally
         self.accounts.add(branch.accounts)
         for stretch in branch.holes:
             self.holes.add(stretch)

@@ -91,4 +91,6 @@ def _decode(content: bytes) -> Statement:
     old, new = (expect(entries.get(number), bytes, _REASON) for number in (1, 2))
     if len(gateway) > MAX_NAME or not len(old) == len(new) == cose.KEY_BYTES:
         raise BlockInvalid(_REASON)
-    return Statement(gateway, old, new, natural(entries.get(3), _MAX_COUNTER, _REASON))
+    if (counter := natural(entries.get(3), _MAX_COUNTER, _REASON)) < 1:
+        raise BlockInvalid(_REASON)
+    return Statement(gateway, old, new, counter)

@@ -17,7 +17,7 @@ from buffer.report import Edge
 
 @dataclass(slots=True)
 class Run:
-    """A proven stretch. `before` are the readings before its first block, `prev` what that block names."""
+    """A proven stretch. `before` are the readings before its first block, `prev` what it names, `begins` its totals."""
 
     prev: bytes | None
     first: Edge
@@ -25,12 +25,13 @@ class Run:
     last: Edge
     digest: bytes
     totals: Totals
+    begins: Totals
 
 
 def run_of(header: Header, digest: bytes) -> Run:
     """Give the run that is one block."""
     edge = edge_of(header)
-    return Run(header.prev, edge, header.totals.readings - header.readings, edge, digest, header.totals)
+    return Run(header.prev, edge, header.totals.readings - header.readings, edge, digest, header.totals, header.totals)
 
 
 def edge_of(header: Header) -> Edge:
@@ -64,6 +65,10 @@ class Runs:
         """Say whether a run ends in the block of this digest."""
         return digest in self._tails
 
+    def begins_behind(self, digest: bytes) -> bool:
+        """Say whether a run begins right behind the block of this digest."""
+        return digest in self._fronts
+
     def __iter__(self) -> Iterator[Run]:
         """Go over the runs, by number."""
         return iter(sorted(self._tails.values(), key=lambda run: run.first.seq))
@@ -72,11 +77,12 @@ class Runs:
 def _join(left: Run, right: Run) -> list[str]:
     """Make `left` reach to the end of `right`; give what does not fit."""
     wrong = [] if right.first.seq == left.last.seq + 1 else ["misnumbered"]
-    if right.before != left.totals.readings or not _grows(left.totals, right.totals):
+    if right.before != left.totals.readings or not grows(left.totals, right.totals):
         wrong.append("totals")
     left.last, left.digest, left.totals = right.last, right.digest, right.totals
     return wrong
 
 
-def _grows(before: Totals, after: Totals) -> bool:
+def grows(before: Totals, after: Totals) -> bool:
+    """Say whether what never shrinks did not."""
     return after.ticks_missed >= before.ticks_missed and after.readings_dropped >= before.readings_dropped

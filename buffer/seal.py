@@ -15,9 +15,10 @@ What is always true here:
 The recorder enters, in the thread that owns the store.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from types import MappingProxyType
 from typing import NamedTuple
 
 from buffer.block import (
@@ -33,7 +34,7 @@ from buffer.block import (
     sign_header,
 )
 from buffer.columnar import Definitions, Payload
-from buffer.frame import Change, Event, Frame, Layout
+from buffer.frame import Change, Event, EventData, Frame, Layout
 from buffer.keys import Signer
 from buffer.layout import catalogue_digest, encode_catalogue, encode_layout, layout_id
 from buffer.pack import Packer, Piece
@@ -55,7 +56,9 @@ class Opening(NamedTuple):
     """What the first block of an epoch says of who seals it. Digests are the caller's; `event_id` is 8 random bytes.
 
     `predecessor` says how the block before is known: `store` where it was read and proven, `volatile` where it was
-    sealed in memory, `lost` where the store was set aside, `none` where the stream begins.
+    sealed in memory, `lost` where the store was set aside, `none` where the stream begins. Where lost, `aside` is the
+    name of the file that was set aside, empty where its end alone is missing, and `highest` the highest seq noted
+    outside, by stream.
     """
 
     event_id: bytes
@@ -65,6 +68,8 @@ class Opening(NamedTuple):
     predecessor: str = "store"
     keys: tuple[tuple[bytes, bytes], ...] = ()
     """Statements since the enrolled key (`buffer.rotation`), oldest first."""
+    aside: str = ""
+    highest: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -145,7 +150,7 @@ class Sealer:
         payloads = [] if definitions is None else _definition_payloads(definitions, self._room)
         events = tuple(batch.events)
         if self.opening is not None and (head is None or head.epoch != self.epoch):
-            start = _start(self.opening, head, moment)
+            start = _start(self.opening, stream, head, moment)
             if payloads:
                 payloads[0] = replace(payloads[0], events=(start,))
             else:
@@ -258,16 +263,19 @@ def _definition_payloads(definitions: Definitions, room: int) -> list[Payload]:
     return found
 
 
-def _start(opening: Opening, head: Head | None, moment: Moment) -> Event:
-    data = (
+def _start(opening: Opening, stream: str, head: Head | None, moment: Moment) -> Event:
+    lost = opening.predecessor == "lost"
+    data: tuple[tuple[str, EventData], ...] = (
         ("boot", moment.boot_id),
         ("software", opening.software),
         ("hardware", opening.hardware),
         ("config", opening.config),
         ("predecessor", None if head is None else head.digest),
-        ("known", "none" if head is None else opening.predecessor),
+        ("known", "none" if head is None and not lost else opening.predecessor),
         ("keys", opening.keys),
     )
+    if lost:
+        data += (("aside", opening.aside), ("highest", opening.highest.get(stream)))
     return Event("start", moment.boot_ns, opening.event_id, data)
 
 

@@ -13,30 +13,75 @@ With `buffer.schema` and `buffer.store` the only SQL of the project. `buffer.sto
 import fcntl
 import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
-from buffer.block import Block
-from buffer.cbor import loads
-from buffer.errors import BlockInvalid, BufferLocked, BufferNewer, BufferUnreadable
+from buffer.block import Block, Totals
+from buffer.cbor import dumps, loads
+from buffer.changes import DAMAGED, EVICTED, LOST, PRUNED
+from buffer.errors import BlockInvalid, BufferCorrupt, BufferForeign, BufferLocked, BufferNewer, BufferUnreadable
 from buffer.intervals import Intervals
-from buffer.schema import APPLICATION_ID, SCHEMA, migrate
+from buffer.schema import APPLICATION_ID, HEAD, SCHEMA, WITH_LEDGER, migrate
+from buffer.seal import Head
 
-CACHE_KIB = 2048
+CACHE_KIB = 512
+"""What SQLite may keep of the file. Commits touch the end of a tree, readers go in order: more changes no figure."""
+_SPACE = ("page_size", "page_count", "freelist_count", "max_page_count")
+_ACKNOWLEDGED = "SELECT intervals FROM acknowledged WHERE uplink = ? AND stream = ?"
+_CHECK = 8
+"""Bytes of SHA-256 behind the copy of a head."""
+_MEDIUM = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_ABORT,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_MISUSE,
+    }
+)
+"""What SQLite says of the medium or of us; all else it says of the content."""
 _MAGIC = b"SQLite format 3\0"
 
 
 class Counts(NamedTuple):
-    """A stream's ledger: sealed = held + evicted + damaged + lost. `sealed` is its last position too."""
+    """A stream's ledger: sealed = held + evicted + damaged + lost + pruned. `sealed` is its last position too.
 
-    sealed: int
-    held: int
-    evicted: int
-    damaged: int
+    `reasons` are the blocks evicted, by reason.
+    """
+
+    sealed: int = 0
+    held: int = 0
+    evicted: int = 0
+    damaged: int = 0
     lost: int = 0
+    pruned: int = 0
+    reasons: tuple[tuple[str, int], ...] = ()
+
+
+class Space(NamedTuple):
+    """Pages of the file: how large one is, how many there are, how many of them are free, how many there may be."""
+
+    page_size: int
+    pages: int
+    free: int
+    most: int
+
+    @property
+    def room(self) -> int:
+        """Pages that may still be written."""
+        return max(0, self.most - self.pages) + self.free
 
 
 class Tables:
@@ -46,6 +91,8 @@ class Tables:
         self._db = connection
         self._known: dict[str, int] = {}
         self.path = path
+        self.schema: int = self._rows("PRAGMA user_version")[0][0]
+        """Older than ours only where the file is open read-only."""
 
     def streams(self) -> dict[str, int]:
         """Give the number of every stream."""
@@ -60,8 +107,20 @@ class Tables:
     def last_position(self, stream: str) -> int:
         """Give the position of a stream's last block, 0 where it has none."""
         number = self.number(stream)
-        rows = self._rows(f"SELECT max(position) FROM block_{number:d}") if number else []  # noqa: S608
-        return rows[0][0] or 0 if rows else 0
+        if number is None:
+            return 0
+        rows = self._rows(f"SELECT max(position) FROM block_{number:d}")  # noqa: S608
+        copy = self.head_copy(stream)
+        return max(rows[0][0] or 0, 0 if copy is None else copy.seq)
+
+    def head_copy(self, stream: str) -> Head | None:
+        """Give the copy that is kept of a stream's head, None where there is none or it is damaged."""
+        if self.schema < WITH_LEDGER:
+            return None
+        for (encoded,) in self._rows(_ACKNOWLEDGED, HEAD, self.number(stream)):
+            found = decode_head(encoded)
+            return found[1] if found is not None and found[0] == stream else None
+        return None
 
     def rows(self, stream: str, first: int, last: int, limit: int = -1) -> list[tuple[int, Block]]:
         """Give the blocks from position `first` to `last`, unverified, at most `limit` of them."""
@@ -72,10 +131,37 @@ class Tables:
         found = self._rows(f"{select} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?", first, last, limit)
         return [(position, Block(envelope, payload)) for position, envelope, payload in found]
 
+    def marked_rows(self, stream: str, first: int, last: int, limit: int) -> list[tuple[int, Block, int | None]]:
+        """Give rows as `rows` does, each with the number of the reason why its payload is gone."""
+        number = self.number(stream)
+        if number is None:
+            return []
+        select = f"SELECT position, envelope, payload, gone FROM block_{number:d}"  # noqa: S608
+        found = self._rows(f"{select} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?", first, last, limit)
+        return [(position, Block(envelope, payload), gone) for position, envelope, payload, gone in found]
+
+    def payloads(
+        self, stream: str, first: int, last: int, limit: int, *, newest: bool = False, keep_every: int = 0
+    ) -> list[tuple[int, bytes]]:
+        """Give position and envelope, ascending, of the first or the newest rows that have a payload.
+
+        With `keep_every` those whose position is a multiple of it are left out.
+        """
+        number = self.number(stream)
+        skip = f"AND position % {keep_every:d} != 0" if keep_every else ""
+        found = self._rows(
+            f"SELECT position, envelope FROM block_{number:d} "  # noqa: S608
+            f"WHERE position BETWEEN ? AND ? AND payload IS NOT NULL {skip} "
+            f"ORDER BY position {'DESC' if newest else ''} LIMIT ?",
+            first,
+            last,
+            limit,
+        )
+        return found[::-1] if newest else found
+
     def acknowledged(self, uplink: str, stream: str) -> Intervals:
         """Give the positions of a stream that an uplink has acknowledged. What cannot be read is sent again."""
-        query = "SELECT intervals FROM acknowledged WHERE uplink = ? AND stream = ?"
-        for (encoded,) in self._rows(query, uplink, self.number(stream)):
+        for (encoded,) in self._rows(_ACKNOWLEDGED, uplink, self.number(stream)):
             with suppress(BlockInvalid, ValueError, TypeError):
                 return Intervals.from_list(loads(encoded, "acknowledged"))
         return Intervals()
@@ -91,9 +177,52 @@ class Tables:
     def counts(self, stream: str) -> Counts:
         """Give a stream's ledger."""
         sealed = self.last_position(stream)
-        rows = self._rows("SELECT evicted, damaged, lost FROM stream WHERE name = ?", stream)
-        evicted, damaged, lost = rows[0] if rows else (0, 0, 0)
-        return Counts(sealed, sealed - evicted - damaged - lost, evicted, damaged, lost)
+        if self.schema < WITH_LEDGER:
+            return Counts(sealed, sealed)
+        gone = dict(self._rows("SELECT reason, blocks FROM ledger WHERE stream = ? AND blocks", self.number(stream)))
+        reasons = tuple((reason, gone[reason]) for reason in EVICTED if reason in gone)
+        evicted, held = sum(blocks for _, blocks in reasons), sealed - sum(gone.values())
+        return Counts(sealed, held, evicted, gone.get(DAMAGED, 0), gone.get(LOST, 0), gone.get(PRUNED, 0), reasons)
+
+    def absent(self, stream: str, first: int, last: int, *reasons: str) -> Intervals:
+        """Give the positions from `first` to `last` that have no row for one of these reasons."""
+        if self.schema < WITH_LEDGER:
+            return Intervals()
+        spans = self._rows(
+            "SELECT first, last, reason FROM absent WHERE stream = ? AND last >= ? AND first <= ?",
+            self.number(stream),
+            first,
+            last,
+        )
+        return Intervals((max(a, first), min(b, last)) for a, b, reason in spans if reason in reasons)
+
+    def present(self, stream: str) -> Intervals:
+        """Give the positions that have a row. It walks over all of them."""
+        number = self.number(stream)
+        found = Intervals()
+        first, last = 1, 0
+        for (position,) in self._walk(f"SELECT position FROM block_{number:d} ORDER BY position"):  # noqa: S608
+            if position != last + 1:
+                if last:
+                    found.add_range(first, last)
+                first = position
+            last = position
+        if last:
+            found.add_range(first, last)
+        return found
+
+    def ages(self, stream: str) -> list[tuple[int, int]]:
+        """Give `(position, running time in ns)` of a stream, ascending: when it had come so far."""
+        query = "SELECT position, running_ns FROM age WHERE stream = ? ORDER BY position"
+        return [(position, running_ns) for position, running_ns in self._rows(query, self.number(stream))]
+
+    def note(self, name: str, default: int = 0) -> int:
+        """Give a number that is kept by name."""
+        return next((int(value) for (value,) in self._rows("SELECT value FROM note WHERE name = ?", name)), default)
+
+    def space(self) -> Space:
+        """Say how much of the file is in use."""
+        return Space(*(self._rows(f"PRAGMA {name}")[0][0] for name in _SPACE))
 
     def close(self) -> None:
         """Close the file. Safe twice."""
@@ -109,6 +238,12 @@ class Tables:
         """Close."""
         self.close()
 
+    def _walk(self, query: str) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._db.execute(query)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise unreadable(self.path, error) from error
+
     def _one(self, query: str, key: bytes) -> bytes | None:
         for (encoded,) in self._rows(query, key):
             found: bytes = encoded
@@ -118,8 +253,31 @@ class Tables:
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise BufferUnreadable(path=str(self.path), reason=str(error)) from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise unreadable(self.path, error) from error
+
+
+def unreadable(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> BufferUnreadable:
+    """Say whether it is the content that SQLite cannot read, its own words of it among that, or the medium."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF
+    content = isinstance(error, UnicodeDecodeError) or code not in _MEDIUM
+    kind = BufferCorrupt if content else BufferUnreadable
+    return kind(path=str(path), reason=str(error))
+
+
+def encode_head(stream: str, head: Head) -> bytes:
+    """Encode what the next block must know of the last one, with its checksum."""
+    encoded = dumps([stream, head.epoch, head.seq, head.digest, list(head.totals), head.catalogue])
+    return sha256(encoded).digest()[:_CHECK] + encoded
+
+
+def decode_head(data: bytes) -> tuple[str, Head] | None:
+    """Undo `encode_head`: give the stream and its head; None where it is not as it was written."""
+    encoded = data[_CHECK:]
+    if sha256(encoded).digest()[:_CHECK] != data[:_CHECK]:
+        return None
+    stream, epoch, seq, digest, totals, catalogue = loads(encoded, "head")
+    return stream, Head(epoch, seq, digest, Totals(*totals), catalogue)
 
 
 def take_lock(path: Path) -> int:
@@ -149,14 +307,14 @@ def refuse_foreign(path: Path) -> None:
     if not head:
         return
     if len(head) < 100 or head[:16] != _MAGIC:
-        raise BufferUnreadable(path=str(path), reason="not an SQLite file")
+        raise BufferCorrupt(path=str(path), reason="not an SQLite file")
     version, application = int.from_bytes(head[60:64], "big"), int.from_bytes(head[68:72], "big")
     _judge(path, version, application)
 
 
 def _judge(path: Path, version: int, application: int) -> None:
     if (application, version) != (0, 0) and application != APPLICATION_ID:
-        raise BufferUnreadable(path=str(path), reason="another program's database")
+        raise BufferForeign(path=str(path), reason="another program's database")
     if version > SCHEMA:
         raise BufferNewer(path=str(path), found=version, known=SCHEMA)
 
@@ -174,9 +332,9 @@ def connect(path: Path, page_size: int) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         migrate(connection, _marks(connection)[0])
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         connection.close()
-        raise BufferUnreadable(path=str(path), reason=str(error)) from error
+        raise unreadable(path, error) from error
     except BaseException:
         connection.close()
         raise

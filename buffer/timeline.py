@@ -87,7 +87,7 @@ class Dispute(NamedTuple):
 
 @dataclass(slots=True)
 class _Boot:
-    """One boot: the first and last moment seen in the chain, and its anchors by boot time."""
+    """One boot: the first and last moment seen in the chain, and its anchors by boot time, then offset, then error."""
 
     number: int
     first_ns: int
@@ -106,10 +106,10 @@ class _Boot:
         """Keep an anchor, unless those beside it say the same."""
         self.breaks = None
         anchors = self.anchors
-        at = bisect_left(anchors, anchor.boot_ns, key=_when)
+        at = bisect_left(anchors, anchor)
         if at < len(anchors):
             if anchors[at] != anchor and (at == 0 or not _dense(anchors[at - 1], anchor, anchors[at])):
-                insort(anchors, anchor, key=_when)
+                insort(anchors, anchor)
         elif len(anchors) > 1 and _dense(anchors[-2], anchors[-1], anchor):
             anchors[-1] = anchor
         elif len(anchors) > 1 and anchor.boot_ns - anchors[-2].boot_ns < self.spacing_ns:
@@ -163,13 +163,14 @@ class Timeline:
 
     def note(self, header: Header) -> None:
         """Take a proven header, in the order of its chain. One that says `synchronised` with an error is an anchor."""
-        first_ns = header.boot_ns if header.interval is None else min(header.interval[0], header.boot_ns)
+        moments = (header.boot_ns, *(header.interval or ()))
+        first_ns, last_ns = min(moments), max(moments)
         boot = self._boots.get(header.boot_id)
         if boot is None:
-            boot = self._boots[header.boot_id] = _Boot(self._count, first_ns, header.boot_ns)
+            boot = self._boots[header.boot_id] = _Boot(self._count, first_ns, last_ns)
             self._count += 1
             self._forget()
-        boot.saw(first_ns, header.boot_ns)
+        boot.saw(first_ns, last_ns)
         self._now = header.boot_id, boot
         self._edges.clear()
         quality, max_error_ns, _ = header.clock
@@ -182,11 +183,11 @@ class Timeline:
             return
         data = dict(event.data)
         match data.get("boot_ns"), data.get("wall_ns"), data.get("max_error_ns"):
-            case int(boot_ns), int(wall_ns), int(max_error_ns) if max_error_ns >= 0:
-                boot = self._now[1]
-                boot.saw(boot_ns, boot_ns)
+            case (int(boot_ns), int(wall_ns), int(max_error_ns)) as numbers if max_error_ns >= 0:
+                if bool in map(type, numbers):
+                    return
                 self._edges.clear()
-                self._anchor(boot, Anchor(boot_ns, wall_ns - boot_ns, max_error_ns))
+                self._anchor(self._now[1], Anchor(boot_ns, wall_ns - boot_ns, max_error_ns))
 
     def place(self, boot_id: bytes, boot_ns: int) -> Placed | Bracket | None:
         """Say when a moment was. None where the chain says nothing of it."""

@@ -107,4 +107,4 @@ def statements_of(events: Iterable[Event]) -> Iterator[object]:
 
 
 def _datum(event: Event, name: str, default: object) -> object:
-    return next((value for key, value in event.data if key == name), default)
+    return dict(event.data).get(name, default)

@@ -17,7 +17,7 @@ The tools enter, and the store at start.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -58,15 +58,34 @@ class _Chain:
             return self.main
         return self.branches.setdefault(header.epoch, Line())
 
-    def confirm(self, header: Header) -> list[str]:
-        """Make branches that a block goes on from part of the chain; give what is wrong with them."""
+    def confirm(self, header: Header) -> tuple[list[Fault], list[str]]:
+        """Make branches that a block goes on from part of the chain; give what is wrong in them and where they meet."""
         found = [epoch for epoch, branch in self.branches.items() if branch.runs.ends_in(header.prev)]
         self.confirmed.update(found)
-        return [reason for epoch in found for reason in self.main.absorb(self.branches.pop(epoch))]
+        gone = [self.branches.pop(epoch) for epoch in found]
+        return [fault for line in gone for fault in line.wrong], [
+            one for line in gone for one in self.main.absorb(line)
+        ]
 
     def ends_in(self, digest: bytes) -> bool:
         """Say whether a stretch of the chain, or of a branch, ends in this block."""
-        return any(line.runs.ends_in(digest) for line in (self.main, *self.branches.values()))
+        return any(line.runs.ends_in(digest) for line in self._lines())
+
+    def begins_behind(self, digest: bytes) -> bool:
+        """Say whether a stretch of the chain, or of a branch, begins right behind this block."""
+        return any(line.runs.begins_behind(digest) for line in self._lines())
+
+    def join(self, other: "_Chain") -> bool:
+        """Take in a chain that was this one under another label; refuse where both hold blocks of one number."""
+        if self.main.overlaps(other.main) or self.branches.keys() & other.branches.keys():
+            return False
+        self.main.absorb(other.main)
+        self.branches.update(other.branches)
+        self.confirmed.update(other.confirmed)
+        return True
+
+    def _lines(self) -> tuple[Line, ...]:
+        return (self.main, *self.branches.values())
 
 
 class Verifier:
@@ -96,7 +115,7 @@ class Verifier:
             self._fault(Fault(error.reason, at))
             return None
         block = Block(envelope, payload)
-        chain = self._chain(header)
+        chain = self._chain(header, block.digest)
         identity = (chain.number, header.epoch if header.volatile else b"", header.seq)
         line = chain.line_of(header)
         if header.seq in line.seen:
@@ -130,19 +149,36 @@ class Verifier:
         count = found.fault_count + self._ring.count_faults(abandoned)
         return replace(found, verdict="unexplained", faults=(*found.faults, *faults), fault_count=count)
 
-    def _chain(self, header: Header) -> _Chain:
-        """Give the chain of a block; under a new label it is the one whose last block it names."""
+    def _chain(self, header: Header, digest: bytes) -> _Chain:
+        """Give the chain of a block: the same under every label that it goes on with, or that goes on with it."""
         name = (header.gateway, header.stream)
-        if name not in self._chains:
-            self._chains[name] = self._renamed_chain(header) or _Chain(len(self._chains))
+        chain = self._chains.get(name)
+        for gateway, other, follows in self._relatives(header, digest, chain):
+            if chain is None or other is chain or chain.join(other):
+                self._rekey(other, chain or other)
+                chain = chain or other
+                names = (header.gateway, gateway) if follows else (gateway, header.gateway)
+                self._renamed.append((header.stream, *names))
+        self._chains[name] = chain or _Chain(len(self._chains))
         return self._chains[name]
 
-    def _renamed_chain(self, header: Header) -> _Chain | None:
-        for (gateway, stream), chain in self._chains.items():
-            if stream == header.stream and header.prev is not None and chain.ends_in(header.prev):
-                self._renamed.append((stream, gateway, header.gateway))
-                return chain
-        return None
+    def _relatives(self, header: Header, digest: bytes, chain: _Chain | None) -> Iterator[tuple[str, _Chain, bool]]:
+        """Give the chains of the stream under other labels that meet this block, and whether they follow it."""
+        for (gateway, stream), other in tuple(self._chains.items()):
+            if stream == header.stream and other is not chain:
+                follows = other.begins_behind(digest)
+                if follows or (header.prev is not None and other.ends_in(header.prev)):
+                    yield gateway, other, follows
+
+    def _rekey(self, gone: _Chain, kept: _Chain) -> None:
+        """Let one chain stand for another that it has taken in."""
+        if gone is kept:
+            return
+        self._chains = {name: kept if one is gone else one for name, one in self._chains.items()}
+        self._recent = OrderedDict(
+            ((kept.number if number == gone.number else number, epoch, seq), digest)
+            for (number, epoch, seq), digest in self._recent.items()
+        )
 
     def _fault(self, fault: Fault) -> None:
         self._fault_count += 1
@@ -161,7 +197,7 @@ class Verifier:
             self._blame(["fork"], header, at)
         elif self._payload_good(header, block, at):
             self._repeats += 1
-            self._ring.learn(header, events_of(block, header))
+            self._learn(line, header, block)
             if block.payload is not None:
                 line.fill(header)
 
@@ -170,13 +206,24 @@ class Verifier:
         self._note(identity, digest)
         self._ring.note(header)
         if not header.volatile:
-            self._blame(chain.confirm(header), header, at)
-        self._blame(line.add(header, digest, evicted=block.payload is None), header, at)
+            inside, met = chain.confirm(header)
+            for fault in inside:
+                self._fault(fault)
+            self._blame(met, header, at)
+        wrong = line.add(header, digest, evicted=block.payload is None)
+        if line is chain.main:
+            self._blame(wrong, header, at)
+        else:
+            line.wrong += [Fault(reason, at, header.gateway, header.stream, header.seq) for reason in wrong]
         if self._payload_good(header, block, at):
-            events = events_of(block, header)
-            self._ring.learn(header, events)
-            for event in events:
-                line.accounts.note(event, header.seq)
+            self._learn(line, header, block)
+
+    def _learn(self, line: Line, header: Header, block: Block) -> None:
+        """Learn keys and accounts from the signed payload, whenever it comes."""
+        events = events_of(block, header)
+        self._ring.learn(header, events)
+        for event in events:
+            line.accounts.note(event, header.seq)
 
     def _note(self, identity: _Identity, digest: bytes) -> None:
         self._recent[identity] = digest

@@ -257,7 +257,12 @@ class Uplink(Strict):
 
 
 class Buffer(Strict):
-    """Where readings are kept, how often they are sealed, and how much room they may take."""
+    """Where readings are kept, how often they are sealed, and how much room they may take.
+
+    What was delivered goes after `keep` of running time, or earlier where room is needed. If that is not enough, of
+    what was not delivered goes first, as `when_full` says: the oldest, the newest, or (`thin`) all but every second
+    block, then all but every fourth, and so on. Events and layouts stay.
+    """
 
     path: FilePath = "/var/lib/trambien/buffer.db"
     """The file of the buffer; the device key and the control socket lie beside it."""
@@ -265,10 +270,12 @@ class Buffer(Strict):
     """How often readings are sealed and committed: what a power cut can lose."""
     keep: Duration = parse_duration("60d")
     """How long delivered readings stay."""
-    limit: Size = parse_size("8GB")
+    limit: Annotated[Size, Field(ge=1_000_000)] = parse_size("8GB")
     """How much room the buffer may take."""
     reserve: Size = parse_size("500MB")
     """Free space on the file system that the buffer never takes."""
+    when_full: Literal["oldest", "newest", "thin"] = "oldest"
+    """Of what was not delivered, what goes first where room is needed."""
     max_block: Annotated[Size, Field(ge=4_000, le=1_000_000)] = parse_size("56kB")
     """The largest block, as it is sent."""
 

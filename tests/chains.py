@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from buffer.block import Block, ClockQuality, Header, read_header, sign_header
+from buffer.changes import Aged, Change, Thinned
 from buffer.frame import Column, Event, Frame, Layout
 from buffer.keys import DeviceKey
 from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
@@ -41,6 +42,16 @@ def batch(second: int, frames: int = 2, layout: Layout = METER) -> Batch:
 def event(number: int = 1, second: int = 1) -> Event:
     """Give an event."""
     return Event("clock-stepped", second * SECOND, number.to_bytes(8, "big"), (("by_ns", -5),))
+
+
+def event_batch(*changes: Change, second: int = 1) -> Batch:
+    """Give a batch of nothing but the events that tell of changes."""
+    gathered = Batch()
+    for number, change in enumerate(changes, start=1):
+        if not isinstance(change, Thinned | Aged):
+            kind, data = change.told()
+            gathered.events.append(Event(kind, second * SECOND, number.to_bytes(8, "big"), data))
+    return gathered
 
 
 @dataclass

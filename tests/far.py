@@ -23,6 +23,8 @@ def why_not() -> str:
         return "network namespaces need root"
     if not shutil.which("ip") or not shutil.which("tc"):
         return "iproute2 is not installed"
+    if not shutil.which("nft"):
+        return "nftables is not installed"
     tried = subprocess.run(["ip", "netns", "add", f"trial{os.getpid()}"], capture_output=True, check=False)
     if tried.returncode:
         return "this kernel or container gives no network namespaces"
@@ -111,6 +113,30 @@ class Far:
     def cap(self, rate: str) -> None:
         """Bound what may pass towards the broker, with a queue of up to four seconds as modems have."""
         run("tc", "qdisc", "replace", "dev", self._ours, "root", "tbf", "rate", rate, "burst", "16kb", "latency", "4s")
+
+    def lose(self, percent: int) -> None:
+        """Let the far end drop so many of the packets that come, and of those that go, each by itself; 0 ends it."""
+        nft = ("ip", "netns", "exec", self._name, "nft")
+        run(*nft, "flush", "ruleset")
+        if percent:
+            run(*nft, "add", "table", "inet", "loss")
+            for hook in ("input", "output"):
+                run(*nft, "add", "chain", "inet", "loss", hook, f"{{ type filter hook {hook} priority 0; }}")
+                run(
+                    *nft,
+                    "add",
+                    "rule",
+                    "inet",
+                    "loss",
+                    hook,
+                    "numgen",
+                    "random",
+                    "mod",
+                    "100",
+                    "<",
+                    str(percent),
+                    "drop",
+                )
 
     def blackhole(self) -> None:
         """Let the broker's answers vanish: the connection is half open."""

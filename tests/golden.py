@@ -9,7 +9,7 @@ from chains import SECOND, WALL, key
 from agent.broker import Message
 from agent.formats.api import Conversation, Hold, Opened, Placer, Skip, Station
 from agent.formats.opening import Opener, Points
-from agent.keeper import Definition, Kept
+from agent.kept import Definition, Kept
 from buffer.block import ClockQuality, read_header
 from buffer.frame import Change, Column, Event, Frame, Layout
 from buffer.layout import catalogue_digest, encode_catalogue, encode_layout, layout_id

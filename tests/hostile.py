@@ -51,6 +51,8 @@ class Plan:
     delay_s: float = 0.01
     slow: bool = False
     """Whether every PUBACK is delayed, those of `online`, `state` and definitions too."""
+    subscriptions: int | None = 1
+    """The reason code of every SUBACK, None where there is none."""
 
 
 @dataclass
@@ -126,7 +128,8 @@ class _Connection:
             if kind == PUBLISH:
                 await self._published(flags, body)
             elif kind == SUBSCRIBE:
-                self.send(SUBACK << 4, body[:2] + self.properties() + b"\x01")
+                if self._plan.subscriptions is not None:
+                    self.send(SUBACK << 4, body[:2] + self.properties() + bytes([self._plan.subscriptions]))
             elif kind == PINGREQ:
                 self.send(PINGRESP << 4, b"")
             elif kind == DISCONNECT:
@@ -231,6 +234,10 @@ class _Connection:
                 break
         if not self._writer.is_closing():
             self._writer.write(bytes(head) + body)
+
+    def say(self, raw: bytes) -> None:
+        """Send bytes that need not be MQTT."""
+        self._writer.write(raw)
 
     def disconnect(self, code: int) -> None:
         """Say why the connection ends, as MQTT 5 allows a server, and end it."""

@@ -13,7 +13,9 @@ from agent.clock import SystemClock
 from agent.demo.brokers import Mosquitto
 from agent.demo.certificates import Authority
 from agent.health import Health
-from agent.keeper import Identity, Keeper, Kept, Site
+from agent.housekeeping import Rules
+from agent.keeper import Identity, Keeper, Site
+from agent.kept import Kept
 from agent.owner import Owner
 from agent.recorder import Recorder
 from buffer.block import Block, open_envelope, trust
@@ -46,12 +48,20 @@ SIDE_GROUP = Group("press", "side", SIDE_LAYOUT)
 class Bench:
     """A recorder over a real store, sealing fast. Use as an asynchronous context manager."""
 
-    def __init__(self, path: Path, *, seal_every_s: float = 0.05, uplinks: Sequence[str] = ("province",)) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        seal_every_s: float = 0.05,
+        uplinks: Sequence[str] = ("province",),
+        rules: Rules | None = None,
+    ) -> None:
         self.path = path
         self.clock = SystemClock()
         self.key, _ = load_or_create(path.with_name("device.key"))
         identity = Identity("station-1", self.key, "test", bytes(32), bytes(32))
-        site = Site(path, identity, (self.key.public_key,), {"main": (LAYOUT,), "side": (SIDE_LAYOUT,)}, 56_000)
+        catalogues, carried = {"main": (LAYOUT,), "side": (SIDE_LAYOUT,)}, rules or Rules()
+        site = Site(path, identity, (self.key.public_key,), catalogues, 56_000, rules=carried)
         self.keeper = Keeper(site, self.clock.moment, lambda: os.urandom(8))
         self.owner = Owner("buffer")
         self.health = Health("station-1", "test", self.key.kid.hex(), "", self.clock.boot_ns())

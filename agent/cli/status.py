@@ -42,7 +42,7 @@ def show(state: Document, words: Words, console: Console) -> None:
     console.print(_clock(state["clock"], words), markup=False)
     for trouble in filter(None, (state["buffer"]["error"], state["key_error"], state["config_error"])):
         console.print(_trouble(trouble, words), style="red", markup=False)
-    console.print(_streams(state, words), _links(state, words), _uplinks(state, words))
+    console.print(_streams(state, words), _links(state, words), _uplinks(state, words), _standings(state, words))
     for name, link in state["links"].items():
         for parked in link["parked"]:
             points = ", ".join(parked["points"])
@@ -105,8 +105,38 @@ def _uplinks(state: Document, words: Words) -> Table:
         connected = "agent.status-connected" if uplink["connected"] else "agent.status-disconnected"
         sums = (str(sum(uplink[figure].values())) for figure in ("acknowledged", "pending", "lost"))
         trouble = _trouble(uplink["error"] or uplink["refusal"], words)
-        table.add_row(name, words.say(connected, {}), *sums, f"{uplink['bytes_sent'] / 1e6:.1f} MB", trouble)
+        table.add_row(name, words.say(connected, {}), *sums, _megabytes(uplink["bytes_sent"]), trouble)
     return table
+
+
+def _standings(state: Document, words: Words) -> Table:
+    """Show what waits for each platform, what a day costs, and how long its certificate lasts."""
+    table = _table(words, "uplink", "backlog", "oldest", "day", "certificate")
+    for name, uplink in state["uplinks"].items():
+        backlog, day = (_megabytes(uplink[figure]) for figure in ("backlog_bytes", "bytes_day"))
+        table.add_row(name, backlog, _oldest(uplink["oldest"], words), day, _certificate(uplink, words))
+    return table
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _oldest(oldest: Document | None, words: Words) -> str:
+    """Say how long the oldest block waits; where only the wall clocks know, that it is about so long."""
+    if oldest is None:
+        return ""
+    if oldest["age_s"] is None:
+        return words.say("agent.status-age-unknown", {})
+    return ("" if oldest["by"] == "boot" else "≈ ") + _duration(oldest["age_s"])
+
+
+def _certificate(uplink: Document, words: Words) -> str:
+    """Say how many days are left; where the clock is worth nothing, the day of its end."""
+    until, days = uplink["certificate_until"], uplink["certificate_days"]
+    if days is None:
+        return until[:10] if until else ""
+    return words.say("agent.status-days", {"days": days}) if days >= 0 else words.say("agent.status-expired", {})
 
 
 def _table(words: Words, *columns: str) -> Table:

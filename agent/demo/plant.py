@@ -113,7 +113,12 @@ class Plant:
     def configuration(self, buffer: Path, access: Access, plant_every: str = f"{EVERY_S}s") -> bytes:
         """Write the technician's file; `plant_every` is how often the first instrument is asked."""
         document = {
-            "gateway": {"id": GATEWAY, "name": "Trạm biên trình diễn", "language": "vi"},
+            "gateway": {
+                "id": GATEWAY,
+                "name": "Trạm biên trình diễn",
+                "language": "vi",
+                "watch": {"every": "5s", "stream": "environment"},
+            },
             "uplinks": {
                 "province": {
                     "url": f"mqtts://localhost:{access.port}",

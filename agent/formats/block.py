@@ -5,7 +5,7 @@ retained, before the first block that names them.
 """
 
 from agent.broker import Message
-from agent.keeper import Kept
+from agent.kept import Kept
 from buffer.block import encode_block
 
 

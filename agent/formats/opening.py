@@ -17,7 +17,7 @@ from functools import partial
 from itertools import compress
 
 from agent.formats.api import EVICTED, UNREADABLE, Opened, Placer, Skip
-from agent.keeper import Definition, Kept
+from agent.kept import Definition, Kept
 from buffer.block import read_header
 from buffer.columnar import Payload
 from buffer.errors import BlockInvalid

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
 
-from agent.keeper import Kept
+from agent.kept import Kept
 from agent.recorder import Recorder
 from buffer.block import KIND_EVENTS, read_header
 from buffer.errors import BlockInvalid, BufferFault
@@ -60,7 +60,7 @@ class ChainPlacer:
             return
         for kept in reading.blocks:
             self._note(kept)
-        self._next[stream] = max(self._next[stream], *(position + 1 for position in (first - 1, *reading.damaged)))
+        self._next[stream] = max(self._next[stream], first, reading.reached + 1)
 
     def _note(self, kept: Kept) -> None:
         timeline = self._timelines.setdefault(kept.stream, Timeline())  # a stream may come with a reload

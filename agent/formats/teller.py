@@ -17,7 +17,7 @@ from agent.broker import Message
 from agent.formats import block
 from agent.formats.api import Answer, Format, Hold, Placer, Skip
 from agent.formats.opening import Opener, Points
-from agent.keeper import Definition, Kept
+from agent.kept import Definition, Kept
 
 
 class Teller(Protocol):

@@ -26,8 +26,6 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pymodbus.transport.serialtransport import create_serial_connection
-
 from config.model import Serial
 from drivers.api import Figures
 from drivers.errors import BadAnswer, DriverError, LinkDown, NoAnswer
@@ -298,6 +296,8 @@ class Wire:
 
 
 async def _open_port(loop: asyncio.AbstractEventLoop, exchange: Exchange, serial: Serial) -> asyncio.BaseTransport:
+    from pymodbus.transport.serialtransport import create_serial_connection  # noqa: PLC0415  a host has no port: 3 MB
+
     transport, _ = await create_serial_connection(
         loop,
         lambda: exchange,

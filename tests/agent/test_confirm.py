@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from carrying import ROOT, carrying, delivered, filled
+from golden import sealed
 from hostile import Hostile
 from rig import LAYOUT, SIDE_GROUP, Bench, Platform, numbers_in, until
 
@@ -17,6 +18,7 @@ from agent.carrier import Carriage
 from agent.confirm import MOST_UNCONFIRMED, Ack, Unconfirmed, Unfit, read_ack
 from agent.formats.teller import Signed
 from agent.health import UplinkHealth
+from agent.kept import Reading
 from agent.resend import read_request
 from agent.seek import block_of
 from agent.uplink import Uplink
@@ -224,26 +226,43 @@ def test_a_request_that_is_not_one_is_unfit(request_: dict) -> None:
         read_request(json.dumps({"stream": "main", **request_}).encode())
 
 
-async def test_a_block_is_found_by_its_number_beside_damaged_ones_and_whatever_its_position(tmp_path: Path) -> None:
-    """Positions are the store's, numbers the chain's: here they differ by forty."""
+async def test_a_block_is_found_by_its_number_beside_damaged_ones(tmp_path: Path) -> None:
+    """Of a damaged payload the envelope is there; what is not sealed yet is not."""
     path = tmp_path / "buffer.db"
     async with Bench(path) as bench:
         await filled(bench)
         head = bench.recorder.head("main")
     with sqlite3.connect(path) as db:
         db.execute("UPDATE block_1 SET payload = zeroblob(length(payload)) WHERE position IN (4, 5)")
-        db.execute("UPDATE block_1 SET position = position + 1000")
-        db.execute("UPDATE block_1 SET position = position - 960")
     db.close()
     async with Bench(path) as bench:
         read = bench.recorder.read
         for seq in (1, 2, 3, 6, 7, head):
-            kept = await block_of(read, "main", head + 40, seq)
+            kept = await block_of(read, "main", head, seq)
             assert kept is not None
-            assert kept.position == seq + 40
-            assert read_header(kept.block.envelope).seq == seq
-        for seq in (4, 5, head + 9):
-            assert await block_of(read, "main", head + 40, seq) is None
+            assert (kept.position, read_header(kept.block.envelope).seq) == (seq, seq)
+        for seq in (4, 5):
+            kept = await block_of(read, "main", head, seq)
+            assert kept is not None
+            assert kept.block.payload is None
+        for seq in (0, head + 9):
+            assert await block_of(read, "main", head, seq) is None
+
+
+async def test_a_number_whose_block_is_gone_is_not_found_and_nothing_is_read_for_ever() -> None:
+    """Nothing stands there, nothing is damaged: then what is behind it counts, and at the end there is nothing."""
+    held = [kept for kept in sealed() if kept.position != 2]
+
+    async def read(stream: str, first: int, last: int, max_bytes: int) -> Reading:
+        return Reading(tuple(kept for kept in held if first <= kept.position <= last)[:1], ())
+
+    for kept in held:
+        found = await block_of(read, "main", 10, read_header(kept.block.envelope).seq)
+        assert found is not None
+        assert found.position == kept.position
+    assert await block_of(read, "main", 10, 2) is None
+    assert await block_of(read, "main", 10, 9) is None
+    assert await block_of(read, "main", 0, 1) is None
 
 
 @pytest.mark.parametrize("stream", ["side", "nowhere"])

@@ -276,3 +276,120 @@ async def test_a_connection_taken_away_again_and_again_is_recognised_without_one
     async with Bench(tmp_path / "buffer.db") as bench, Hostile(after=Plan(hostile.KICK)) as broker:
         async with carrying(bench, broker, protocol=4) as health:
             await until(lambda: health.error is not None and health.error[0] == "agent.taken-away")
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"\x30\x05\x00\x02\xff\xfe\x00", "agent.not-mqtt"),
+        (b"\x30\x00", "agent.broker-lost"),
+        (b"\x40\x03\x00\x01\xfe", "agent.broker-lost"),
+        (b"\x90\x01\x00", "agent.broker-lost"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://portal.example/" + b"x" * 200 + b"\r\n\r\n", "agent.broker-lost"),
+    ],
+)
+async def test_bytes_that_break_the_library_end_the_session_at_once(raw: bytes, code: str) -> None:
+    """A topic that is no UTF-8 throws inside its thread: nobody waits for a watchdog then."""
+    async with Hostile() as broker, await connect(Endpoint("127.0.0.1", broker.port, "x")) as session:
+        for connection in broker.live:
+            connection.say(raw)
+        with pytest.raises(BrokerDown) as caught:
+            await asyncio.wait_for(asyncio.shield(session.ended), 10)
+    assert caught.value.code == code
+
+
+async def test_a_state_that_the_broker_cannot_take_is_told_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`online` and what is small enough go their way, and the packet is never sent."""
+    plan = Plan(max_packet=300)
+    refused: set[str] = set()
+    monkeypatch.setattr(
+        Uplink, "_too_large", lambda _self, _endpoint, topic, size, most: refused.add(topic) if size > most else None
+    )
+    async with Bench(tmp_path / "buffer.db") as bench, Hostile(after=plan) as broker:
+        async with carrying(bench, broker) as health:
+            await until(lambda: f"{ROOT}/state" in refused)
+            assert health.connected
+        topics = {topic for topic, _ in broker.arrived}
+    assert f"{ROOT}/online" in topics
+    assert f"{ROOT}/state" not in topics
+    assert not broker.violations
+
+
+async def test_a_broker_that_takes_no_block_at_all_does_not_make_the_logbook_grow(tmp_path: Path) -> None:
+    """What is told of a parked block is an event, in a block that is parked: it must not be told again for ever."""
+    async with Bench(tmp_path / "buffer.db") as bench, Hostile(after=Plan(max_packet=300)) as broker:
+        async with carrying(bench, broker) as health:
+            await bench.sealed(1)
+            await until(lambda: health.connected and health.pending == {"main": 0})
+            assert sum(kind == "block-parked" for kind, _ in bench.recorder._merged) == 1
+            await asyncio.sleep(0.5)
+            head = bench.recorder.head("main")
+            await asyncio.sleep(1.0)
+            assert bench.recorder.head("main") == head, "twenty seals, and nothing to say"
+
+
+async def test_a_subscription_that_is_refused_is_told_and_blocks_go_on(tmp_path: Path) -> None:
+    """The platform cannot be heard: that is no reason not to be carried to."""
+    async with Bench(tmp_path / "buffer.db") as bench, Hostile(after=Plan(subscriptions=0x87)) as broker:
+        numbers = await filled(bench)
+        async with carrying(bench, broker, resend=True) as health:
+            await until(lambda: ("message-ignored", "province/resend") in bench.recorder._merged)
+            await delivered(health)
+        assert effects(broker, bench) == numbers
+        assert bench.recorder._merged["message-ignored", "province/resend"].data["reason"] == "subscription-refused"
+
+
+async def test_a_subscription_without_an_answer_ends_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that says nothing to it is none; and one that is gone cannot be subscribed at."""
+    monkeypatch.setattr("agent.broker.CONNECT_TIMEOUT_S", 0.5)
+    async with Hostile(after=Plan(subscriptions=None)) as broker:
+        async with await connect(Endpoint("127.0.0.1", broker.port, "x")) as session:
+            with pytest.raises(BrokerDown):
+                await session.subscribe("a")
+            for connection in broker.live:
+                connection.cut()
+            with pytest.raises(BrokerDown):
+                await asyncio.shield(session.ended)
+            with pytest.raises(BrokerDown):
+                await session.subscribe("b")
+
+
+async def test_what_was_not_asked_for_is_not_read(tmp_path: Path) -> None:
+    """A message on a topic that the settings do not name changes nothing and is no event."""
+    async with Bench(tmp_path / "buffer.db") as bench, Hostile() as broker:
+        await filled(bench)
+        async with carrying(bench, broker, resend=True) as health:
+            await delivered(health)
+            for topic in ("ack", "config/set", "command", "nonsense"):
+                broker.tell(f"{ROOT}/{topic}", b"{}")
+            broker.tell(f"{ROOT}/resend", b"{}", retain=True)
+            await until(lambda: ("message-ignored", "province/resend") in bench.recorder._merged)
+        ignored = [subject for kind, subject in bench.recorder._merged if kind == "message-ignored"]
+        assert ignored == ["province/resend"]
+
+
+async def test_more_messages_than_can_wait_are_told_and_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A platform that shouts fills no memory."""
+    async with Bench(tmp_path / "buffer.db") as bench, Hostile() as broker:
+        async with carrying(bench, broker, resend=True) as health:
+            await delivered(health)
+            request = b'{"stream": "main", "from": 1, "to": 1}'
+            for connection in broker.live:
+                topic = f"{ROOT}/resend"
+                one = connection.text(topic) + connection.properties() + request
+                connection.say(b"".join(bytes([0x30, len(one)]) + one for _ in range(500)))
+
+            def told() -> bool:
+                merged = bench.recorder._merged.get(("message-ignored", "province/resend"))
+                return merged is not None and merged.repeats >= 400
+
+            await until(told)
+            await bench.sealed(5)
+            await delivered(health)
+    assert "QueueFull" not in caplog.text

@@ -31,7 +31,7 @@ def keeper_of(folder: Path, streams: dict = STREAMS) -> tuple[Keeper, Custody]:
     path = folder / "device.key"
     custody = Custody.open(path)
     identity = Identity("station-1", custody.signer, "test", bytes(32), bytes(32))
-    site = Site(folder / "buffer.db", identity, believed(path), streams, 56_000, custody)
+    site = Site(folder / "buffer.db", identity, believed(path), streams, 56_000, custody=custody)
     keeper = Keeper(site, SystemClock().moment, lambda: os.urandom(8))
     keeper.open(("province",))
     return keeper, custody
@@ -182,7 +182,7 @@ def test_kills_one_after_another_leave_one_key_in_force(station: Path, tmp_path:
     folder = fresh(station, tmp_path / "copy")
     kills = 0
     for _ in range(80):
-        kills += killed_at(chance.randrange(1, 160), chance.choice((rotate, rotate, restart)), folder)
+        kills += killed_at(chance.randrange(1, 240), chance.choice((rotate, rotate, restart)), folder)
     restart(folder)
     assert kills > 40
     assert assert_sound(folder, "after all") > 3
@@ -223,9 +223,9 @@ def test_a_rotation_whose_commit_failed_is_settled_by_what_the_store_has(
     old = custody.signer.kid
     append = Store.append
 
-    def failing(store: Store, sealed: object, acknowledged: object) -> None:
+    def failing(store: Store, sealed: object, acknowledged: object, changes: object) -> None:
         if came_through:
-            append(store, sealed, acknowledged)  # type: ignore[arg-type]
+            append(store, sealed, acknowledged, changes)  # type: ignore[arg-type]
         store.failed = True
         raise CommitFailed(path="", reason="told so")
 

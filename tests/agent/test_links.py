@@ -17,8 +17,8 @@ from carrying import ROOT, carrying, delivered, filled
 from hostile import Hostile, Plan
 from rig import Bench, Platform, until
 
-from agent import broker
-from agent.broker import Endpoint, Message, connect
+from agent import broker, tls
+from agent.broker import Endpoint, Message, connect, reachable
 from agent.carrier import Carriage
 from agent.demo import certificates
 from agent.demo.certificates import Authority
@@ -154,6 +154,29 @@ async def test_a_broker_that_refuses_our_certificate_is_named_under_tls_1_3_too(
         with pytest.raises((BrokerDown, BrokerRefused)) as caught:
             await connect(platform.endpoint("gateway", **{"cert": None, "key": None, **facts}))
         assert caught.value.code in ("agent.tls-cut", "agent.certificate-refused")
+
+
+async def test_files_that_cannot_be_used_are_named_before_anything_is_sent(tmp_path: Path) -> None:
+    """A missing authority, a key of another certificate; a look at the port finds nothing that way either."""
+    authority, other = Authority(tmp_path / "a"), Authority(tmp_path / "b", "another")
+    pair, stranger = authority.issue("gateway"), other.issue("stranger")
+    async with tls_server(authority) as port:
+        error = await refusal(port, tmp_path / "missing.pem")
+        assert (error.code, error.fields["ca"]) == ("agent.tls-files", str(tmp_path / "missing.pem"))
+        error = await refusal(port, authority.ca, cert=str(pair.cert), key=str(stranger.key))
+        assert (error.code, error.fields["cert"]) == ("agent.tls-files", str(pair.cert))
+        assert not await reachable(Endpoint("localhost", port, "x", str(other.ca)))
+        assert await reachable(Endpoint("localhost", port, "x", str(authority.ca)))
+
+
+def test_what_tls_says_has_a_name_whatever_it_is() -> None:
+    """What nobody foresaw is a refusal that carries the library's own words."""
+    unforeseen = tls.by_reason("SOMETHING_NEW", "h:1")
+    assert (unforeseen.code, unforeseen.fields["reason"]) == ("agent.tls-refused", "SOMETHING_NEW")
+    assert tls.by_reason("TLSV1_ALERT_UNKNOWN_CA", "h:1").code == "agent.certificate-refused"
+    assert tls.fault(ssl.SSLEOFError(8, "EOF"), "h:1", "h").code == "agent.tls-cut"
+    assert tls.alert_in("failed: [SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13", "h:1") is not None
+    assert tls.alert_in("nothing of the kind", "h:1") is None
 
 
 async def test_a_name_is_resolved_anew_at_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:

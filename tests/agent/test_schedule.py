@@ -1,6 +1,6 @@
 """The schedule: absolute ticks, earliest deadline first."""
 
-from agent.schedule import Schedule, Tick
+from agent.schedule import Schedule, Tick, next_seal_ns
 
 S = 10**9
 
@@ -75,3 +75,17 @@ def test_a_tick_that_is_alone_is_not_put_behind():
     """There is nothing to wait for."""
     schedule = Schedule([10], 0)
     assert not schedule.put_behind(schedule.take(0))
+
+
+def test_a_seal_waits_for_what_the_ticks_of_its_moment_bring() -> None:
+    """Polls begin on the grid; a seal on the grid itself would keep their answers for a whole interval."""
+    second, lag = 10**9, 10**8
+    assert [next_seal_ns(now, second) for now in (0, lag - 1, lag, second, second + lag)] == [
+        lag,
+        lag,
+        second + lag,
+        second + lag,
+        2 * second + lag,
+    ]
+    assert next_seal_ns(7 * 60 * second, 60 * second) == 7 * 60 * second + lag
+    assert next_seal_ns(0, second // 20) == second // 200

@@ -172,13 +172,27 @@ def test_a_key_that_others_may_read_is_refused(config: Path) -> None:
     assert key.read_bytes() == before
 
 
-def test_an_unreadable_buffer_is_refused_and_not_touched(config: Path) -> None:
-    """74; whatever it is, it may be evidence."""
+def test_an_unreadable_buffer_is_set_aside_and_kept(config: Path) -> None:
+    """Whatever it is, it may be evidence; the station runs on beside it."""
     buffer = config.with_name("data") / "buffer.db"
     buffer.parent.mkdir()
     buffer.write_bytes(b"this is no database" * 100)
+    first = Running(config)
+    first.status()
+    first.leave()
+    assert buffer.with_name("buffer.db.broken-1").read_bytes() == b"this is no database" * 100
+
+
+def test_another_programs_database_is_refused_and_not_touched(config: Path) -> None:
+    """74: a path that was mistyped must not cost somebody their data."""
+    buffer = config.with_name("data") / "buffer.db"
+    buffer.parent.mkdir()
+    with sqlite3.connect(buffer) as db:
+        db.execute("PRAGMA application_id = 77")
+    db.close()
+    before = buffer.read_bytes()
     assert_told(run(config), Exit.BUFFER, str(buffer))
-    assert buffer.read_bytes() == b"this is no database" * 100
+    assert buffer.read_bytes() == before
 
 
 def test_a_buffer_of_a_newer_schema_is_refused_and_not_touched(config: Path) -> None:
@@ -315,8 +329,8 @@ def test_a_key_that_is_gone_is_replaced_and_the_chain_says_so(config: Path, harm
     assert len(report.epochs) == 2
 
 
-def test_a_buffer_whose_head_no_known_key_signed_is_refused_and_not_touched(config: Path) -> None:
-    """74: a stranger's buffer is not continued."""
+def test_a_buffer_that_no_known_key_signed_is_set_aside_and_kept(config: Path) -> None:
+    """A stranger's buffer is not continued, and not lost; a chain of our own begins."""
     first = Running(config)
     first.status()
     first.leave()
@@ -324,8 +338,10 @@ def test_a_buffer_whose_head_no_known_key_signed_is_refused_and_not_touched(conf
     for file in data.glob("device.key*"):
         file.unlink()
     before = (data / "buffer.db").read_bytes()
-    assert_told(run(config), Exit.BUFFER, "buffer.db")
-    assert (data / "buffer.db").read_bytes() == before
+    again = Running(config)
+    assert again.status()["streams"]["main"]["damaged"] == 0
+    again.leave()
+    assert (data / "buffer.db.broken-1").read_bytes() == before
 
 
 TWO_PLATFORMS = """

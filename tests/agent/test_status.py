@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from agent.cli.status import show
-from agent.health import DeviceHealth, Health, LinkHealth, StreamHealth
+from agent.health import DeviceHealth, Health, LinkHealth, StreamHealth, UplinkHealth
+from agent.standing import Oldest, Standing
 from agent.words import Words
 from drivers.api import Parked
 
@@ -72,3 +73,42 @@ def test_every_quality_of_the_clock_has_words(quality, english, vietnamese):
     clock = {"quality": quality, "max_error_ns": 5, "source": "kernel"} if quality else {}
     assert english in clock_line("en", **clock)
     assert vietnamese in clock_line("vi", **clock)
+
+
+def standing_line(language, standing):
+    """Show a station with an uplink that stands so; give the line of it."""
+    health = Health("a-1", "1.0", "00", "00", 0)
+    health.uplinks["province"] = UplinkHealth(("main",), standing=standing)
+    stream = io.StringIO()
+    show(health.document(8 * 10**9), Words(language), Console(file=stream, width=200))
+    return " ".join(stream.getvalue().splitlines()[-1].split())
+
+
+UNTIL_NS = 1_800_000_000 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("standing", "english", "vietnamese"),
+    [
+        (
+            Standing(14_080_000, Oldest("main", 5, 7300.0, "boot"), 190_000_000, UNTIL_NS, 56),
+            "province 14.1 MB 2 h 190.0 MB 56 d",
+            "province 14.1 MB 2 h 190.0 MB 56 ngày",
+        ),
+        (
+            Standing(100_000, Oldest("main", 5, 7300.0, "wall"), 0, UNTIL_NS, -1),
+            "province 0.1 MB ≈ 2 h 0.0 MB expired",
+            "province 0.1 MB ≈ 2 h 0.0 MB đã hết hạn",
+        ),
+        (
+            Standing(100_000, Oldest("main", 5, None, None), 0, UNTIL_NS, None),
+            "province 0.1 MB unknown 0.0 MB 2027-01-15",
+            "province 0.1 MB không rõ 0.0 MB 2027-01-15",
+        ),
+        (Standing(), "province 0.0 MB 0.0 MB", "province 0.0 MB 0.0 MB"),
+    ],
+)
+def test_what_waits_and_how_long_the_certificate_lasts_is_shown(standing, english, vietnamese):
+    """What only the wall clocks know is about so; without a clock the day of the end is shown."""
+    assert standing_line("en", standing) == english
+    assert standing_line("vi", standing) == vietnamese

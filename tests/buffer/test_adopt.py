@@ -9,7 +9,7 @@ from chains import METER, Station, batch, fill, key, moment, resigned
 from buffer.errors import CommitFailed
 from buffer.intervals import Intervals
 from buffer.seal import Sealed, Sealer
-from buffer.store import Reader, Store
+from buffer.store import Absence, Counts, Reader, Store
 
 TRUSTED = [key().public_key]
 
@@ -55,8 +55,10 @@ def test_what_had_no_room_is_counted_as_lost(store):
     sealed = branch(store, 6, without=(1, 2))
     store.adopt([sealed])
     assert [position - before for position, _ in store.rows("main", before + 1, 100)] == [1, 4, 5, 6]
-    assert store.counts("main") == (before + 6, before + 4, 0, 0, 2)
-    assert store.read("main", before + 1, before + 6).damaged == (before + 2, before + 3)
+    assert store.counts("main") == Counts(before + 6, before + 4, lost=2)
+    window = store.read("main", before + 1, before + 6)
+    assert (window.damaged, window.gone) == ((), (Absence(before + 2, before + 3, "lost"),))
+    assert not store.scrub("main", 1, 100).damages
 
 
 def test_the_first_ones_may_be_lost_too(store):
@@ -107,7 +109,7 @@ def test_a_failed_adoption_leaves_nothing_and_takes_no_more(path):
     fill(store)
     sealed = branch(store)
     before = store.counts("main")
-    store._db.execute("CREATE TRIGGER fail BEFORE UPDATE ON stream BEGIN SELECT RAISE(ABORT, 'I/O'); END")
+    store._db.execute("CREATE TRIGGER fail BEFORE UPDATE ON acknowledged BEGIN SELECT RAISE(ABORT, 'I/O'); END")
     for _ in range(2):
         with pytest.raises(CommitFailed):
             store.adopt([sealed])

@@ -297,3 +297,20 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     """No traceback of the operating system's."""
     with pytest.raises(BufferUnreadable):
         Custody.open(tmp_path / "missing" / "device.key")
+
+
+def test_a_key_made_beside_history_is_not_the_first_one(tmp_path):
+    """Where all key files are gone and the buffer is not, the alarm stands, after a restart too."""
+    path = tmp_path / "device.key"
+    assert not Custody.open(path, history=True).enrolled
+    again = Custody.open(path, history=True)
+    assert (again.fate, again.enrolled) == ("loaded", False)
+    again.enrol()
+    assert Custody.open(path, history=True).enrolled
+
+
+def test_the_first_key_stays_enrolled_when_there_is_history(tmp_path):
+    """A damaged buffer alone says nothing against the key."""
+    path = tmp_path / "device.key"
+    assert Custody.open(path).enrolled
+    assert Custody.open(path, history=True).enrolled

@@ -304,3 +304,100 @@ def test_another_gateway_is_not_a_renamed_one(station):
     blocks = [Block(block.envelope, block.payload) for block in other.blocks(2)]
     assert read_header(blocks[1].envelope).kind == KIND_DATA
     assert prove([*station.first, *blocks]).verdict == "unexplained"
+
+
+def test_an_account_counts_though_its_payload_comes_later(station):
+    """First without, then with it: as if it had come at once."""
+    account = told(station, "lost", {"first": 4, "last": 5})
+    blocks = [*station.first[:3], *station.first[5:], *map(hollow, account), *account]
+    report = prove(blocks)
+    assert (report.verdict, shapes(report.holes)) == ("complete", [(4, 5, "lost")])
+
+
+def test_of_two_reasons_the_same_is_told_in_every_order(station):
+    """The first by its code points."""
+    blocks = [*told(station, "evicted", {"first": 2, "last": 4, "reason": "thin"})]
+    blocks += told(station, "evicted", {"first": 3, "last": 3, "reason": "oldest"})
+    found = [station.first[0], *map(hollow, station.first[1:4]), *station.first[4:], *blocks]
+    for order in (found, found[::-1]):
+        assert shapes(prove(order).holes) == [(2, 2, "thin"), (3, 3, "oldest"), (4, 4, "thin")]
+
+
+def test_two_prunings_that_contradict_are_a_broken_link(station):
+    """Whichever comes last."""
+    accounts = [{"first": 2, "last": 5, "digest": digest} for digest in (b"x" * 32, station.first[4].digest)]
+    blocks = [station.first[0], *station.first[5:]]
+    for both in (accounts, accounts[::-1]):
+        again = replace(station, heads=dict(station.heads))
+        report = prove([*blocks, *told(again, "pruned", *both)])
+        assert [(fault.reason, fault.seq) for fault in report.faults] == [("broken-link", 6)]
+
+
+def test_an_unknown_kind_tells_nothing_and_withholds_nothing(station):
+    """Its payload is not read, there or not."""
+    (*before, last) = told(station, "lost", {"first": 4, "last": 5})
+    unknown = resigned(last, key(), kind=9)
+    blocks = [*station.first[:3], *station.first[5:], *before]
+    assert shapes(prove([*blocks, unknown]).gaps) == [(4, 5, None)]
+    assert prove([*station.first, *before, hollow(unknown)]).verdict == "complete"
+
+
+@pytest.mark.parametrize("name", ["readings", "ticks_missed", "readings_dropped"])
+def test_totals_that_shrink_over_a_signed_hole_are_told(station, name):
+    """What is missing cannot have held less than nothing."""
+    account = told(station, "lost", {"first": 4, "last": 5})
+    totals = read_header(station.first[2].envelope).totals
+    grown = resigned(station.first[2], key(), totals=totals._replace(**{name: 10**6}))
+    report = prove([*station.first[:2], grown, *station.first[5:], *account])
+    assert ("totals", 6) in [(fault.reason, fault.seq) for fault in report.faults]
+
+
+def test_what_is_wrong_in_a_branch_is_told_only_if_it_is_of_the_chain(station):
+    """An abandoned one takes no part in links and totals."""
+    memory, branch = volatile(station, b"V" * 8, 2)
+    header = read_header(memory[1].envelope)
+    wrong = [memory[0], resigned(memory[1], key(), totals=header.totals._replace(readings=10**6))]
+    instead = Station(epoch=b"F" * 8, heads=dict(station.heads), second=500).blocks(2)
+    assert prove([*station.first, *wrong, *instead]).verdict == "complete"
+    at_the_end = prove([*station.first, *wrong])
+    assert [(fault.reason, fault.seq) for fault in at_the_end.faults] == [("totals", header.seq)]
+    named = resigned(branch.blocks(1)[0], key(), prev=wrong[1].digest)
+    faults = [(fault.reason, fault.seq) for fault in prove([*station.first, *wrong, named]).faults]
+    assert ("totals", header.seq) in faults
+
+
+def relabelled(blocks, *labels):
+    """Give a chain whose label changes every three blocks."""
+    found = []
+    for at, block in enumerate(blocks):
+        prev = found[-1].digest if found else None
+        found.append(resigned(block, key(), gateway=labels[at // 3 % len(labels)], prev=prev))
+    return found
+
+
+@pytest.mark.parametrize("step", [1, -1, 3, 7])
+def test_a_renamed_chain_is_one_in_whatever_order_it_comes(step):
+    """There and back, and so are forks and repeats under every label."""
+    blocks = relabelled(Station().blocks(10), "a", "b")
+    order = [blocks[at * step % 10] for at in range(10)]
+    report = prove([*order, blocks[4]])
+    assert (report.verdict, report.blocks, report.repeats) == ("complete", 10, 1)
+    assert {one[1:] for one in report.renamed} <= {("a", "b"), ("b", "a")}
+    other = resigned(blocks[4], key(), wall_ns=1)
+    assert [(fault.reason, fault.seq) for fault in prove([*order, other]).faults] == [("fork", 5)]
+
+
+def test_a_chain_of_another_label_that_has_its_numbers_is_not_joined():
+    """A clone that went on under the old label."""
+    blocks = relabelled(Station().blocks(6), "a", "b")
+    clone = [resigned(block, key(), gateway="a") for block in blocks[3:]]
+    assert prove([*blocks[4:], *clone, *blocks[:4]]).verdict == "unexplained"
+
+
+def test_accounts_that_join_keep_the_ends_of_prunings():
+    """Of both."""
+    mine, other = Accounts(), Accounts()
+    for accounts, digest in ((mine, b"a"), (other, b"b")):
+        accounts.note(Event("pruned", 0, b"P" * 8, (("first", 1), ("last", 2), ("digest", digest))), 5)
+    mine.add(other)
+    assert mine.ends == {2: {b"a", b"b"}}

@@ -58,6 +58,7 @@ def test_a_statement_may_grow():
         signed(SOUND | {1: OLD.public_key[:31]}),
         signed(SOUND | {2: "text"}),
         signed(SOUND | {0: "x" * 64}),
+        signed(SOUND | {3: 0}),
         signed(SOUND | {3: -1}),
         signed({0: "station-1"}),
         signed([1, 2, 3]),

@@ -7,14 +7,15 @@ import threading
 from pathlib import Path
 
 import pytest
-from chains import METER, Station, batch, fill, key, station_of
+from chains import METER, Station, batch, event_batch, fill, key, station_of
 
+from buffer.changes import Account, Eviction
 from buffer.errors import BufferLocked, BufferNewer, BufferUnreadable, ChainBroken, CommitFailed, StoreFull
 from buffer.intervals import Intervals
 from buffer.keys import known_public, load_or_create
 from buffer.layout import catalogue_digest, decode_catalogue, layout_id
 from buffer.schema import SCHEMA
-from buffer.store import Reader, Store
+from buffer.store import Counts, Reader, Store
 
 TRUSTED = [key().public_key]
 
@@ -33,8 +34,8 @@ def test_positions_of_a_stream_are_contiguous_from_one(store):
     second = store.append([station.seal()])
     assert first == {"main": range(1, 3), "other": range(1, 3)}
     assert second == {"main": range(3, 4)}
-    assert store.counts("main") == (3, 3, 0, 0, 0)
-    assert store.counts("nobody") == (0, 0, 0, 0, 0)
+    assert store.counts("main") == Counts(3, 3)
+    assert store.counts("nobody") == Counts()
 
 
 def test_what_was_appended_is_read_as_it_was(store):
@@ -266,10 +267,11 @@ def test_blocks_that_do_not_follow_the_last_one_are_refused(store):
 
 
 def test_a_head_that_cannot_be_proven_is_a_broken_chain(path):
-    """The file is for a person to set aside; no block is ever sealed behind an unknown one."""
+    """Where the copy of it is damaged too: no block is ever sealed behind an unknown one."""
     with Store.open(path, TRUSTED) as store:
         fill(store)
     damage(path, "UPDATE block_1 SET envelope = zeroblob(300) WHERE position = 4")
+    damage(path, "UPDATE acknowledged SET intervals = zeroblob(90) WHERE uplink = ''")
     with Store.open(path, TRUSTED) as store, pytest.raises(ChainBroken) as broken:
         store.heads()
     assert (broken.value.fields["stream"], broken.value.fields["position"]) == ("main", 4)
@@ -307,11 +309,12 @@ def test_an_evicted_payload_is_read_as_a_signed_hole(path):
     """Payloads go before headers."""
     with Store.open(path, TRUSTED) as store:
         fill(store)
-    damage(path, "UPDATE block_1 SET payload = NULL WHERE position = 2")
-    damage(path, "UPDATE stream SET evicted = 1")
+        station = station_of(store)
+        gone = Eviction(Account("main", 2, 2, 1, 2), (2,), "delivered")
+        store.append([station.seal(event_batch(gone))], changes=[gone])
     with Store.open(path, TRUSTED) as store:
         assert store.read("main", 2, 2).blocks[0][1].payload is None
-        assert store.counts("main") == (4, 3, 1, 0, 0)
+        assert store.counts("main") == Counts(5, 4, 1, reasons=(("delivered", 1),))
         assert (store.prove().verdict, store.prove().evicted) == ("complete", 1)
 
 

@@ -246,3 +246,24 @@ def test_an_anchor_that_is_less_sure_than_its_neighbours_is_not_left_out():
     line._boots[bytes([1]) * 16].thin(2)
     assert at(line, 1, 250 * SECOND).bound_ns >= slewed // 2
     assert not at(line, 1, 250 * SECOND).disputed
+
+
+def test_anchors_of_one_moment_have_an_order_of_their_own():
+    """By offset, whichever is told first; and no truth value is a number."""
+    one, other = anchor_event(HOUR, WALL + HOUR, 10), anchor_event(HOUR, WALL + HOUR + 5, 10)
+    for events in ((one, other), (other, one), (other, one, other, one)):
+        line = told(header(1, HOUR))
+        for event in (*events, anchor_event(True, WALL, 0), anchor_event(0, WALL, True)):
+            line.note_event(event)
+        assert at(line, 1, HOUR).utc_ns == WALL + HOUR + 5
+
+
+def test_a_boot_is_as_long_as_its_headers_say():
+    """What an event says of another time makes it no longer."""
+    line = told(synced(1, HOUR, WALL), header(2, 2 * HOUR, first=HOUR))
+    before = at(line, 2, 2 * HOUR)
+    line.note_event(anchor_event(True, 0, 0))
+    line.note(header(3, HOUR))
+    line.note_event(anchor_event(9 * HOUR, WALL + 100 * HOUR, 0))
+    assert at(line, 2, 2 * HOUR).not_before_ns == before.not_before_ns
+    assert at(line, 2, 2 * HOUR).not_after_ns == WALL + 92 * HOUR + 8 * HOUR // 10_000

@@ -31,7 +31,7 @@ SECOND = 10**9
 DAY_S = 86_400
 EVERY_S = 0.2
 CONFIG = """
-gateway: {id: station-1, language: en}
+gateway: {id: station-1, language: en, watch: null}
 buffer: {path: data/buffer.db, seal_every: 300ms, keep: 1d}
 links:
   waves: {driver: simulated, devices: {tank: {every: 200ms, points: {level: {wave: sine}}}}}

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(bool(NO), r
 
 
 @pytest.mark.parametrize("ipv6_only", [False, True])
-async def test_everything_arrives_over_a_link_that_vanishes_flaps_and_is_narrow(
+async def test_everything_arrives_over_a_link_that_vanishes_flaps_loses_and_is_narrow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ipv6_only: bool
 ) -> None:
     """A half-open connection is found by TCP_USER_TIMEOUT, without a byte of farewell from the other side."""
@@ -48,6 +48,11 @@ async def test_everything_arrives_over_a_link_that_vanishes_flaps_and_is_narrow(
                 await bench.sealed(number)
                 far.flap(up=True)
             await delivered(health, 60)
+            far.lose(10)
+            for number in range(200, 204):
+                await bench.sealed(number)
+            await delivered(health, 60)
+            far.lose(0)
         finally:
             task.cancel()
             await asyncio.wait([task])

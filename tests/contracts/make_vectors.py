@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from chains import METER, SECOND, Station, batch, event, key, moment, resigned
+from contracts.make_times import times
 
 from buffer import cose
 from buffer.block import (
@@ -390,6 +391,7 @@ def vectors():
         "valid.json": valid(),
         "invalid.json": invalid(),
         "chains.json": chains(),
+        "times.json": times(),
     }
     return {name: json.dumps(content, ensure_ascii=False, indent=1) + "\n" for name, content in made.items()}
 

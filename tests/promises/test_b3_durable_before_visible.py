@@ -13,7 +13,7 @@ import pytest
 from chains import Station, key
 from rig import Bench, until
 
-from agent.keeper import Kept
+from agent.kept import Kept
 from buffer.block import FLAG_VOLATILE, read_header
 from buffer.errors import CommitFailed
 from buffer.intervals import Intervals

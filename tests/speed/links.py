@@ -93,7 +93,9 @@ class Station:
         )
 
 
-async def one(what: str, backlog: int, rate: str | None, *, ipv6_only: bool = False, flapping: bool = False) -> None:
+async def one(
+    what: str, backlog: int, rate: str | None, *, ipv6_only: bool = False, flapping: bool = False, loss: int = 0
+) -> None:
     """Run one scenario."""
     with tempfile.TemporaryDirectory() as directory:
         async with Far(ipv6_only=ipv6_only) as far, Bench(Path(directory) / "b.db", seal_every_s=SEAL_S) as bench:
@@ -106,6 +108,7 @@ async def one(what: str, backlog: int, rate: str | None, *, ipv6_only: bool = Fa
             station.committed_s.clear()
             if rate is not None:
                 far.cap(rate)
+            far.lose(loss)
 
             async def flap() -> None:
                 while True:
@@ -149,6 +152,9 @@ async def main() -> None:
     await one("no cap", asked.backlog, None)
     await one("IPv6 only", asked.backlog // 3, None, ipv6_only=True)
     await one(f"flapping, {asked.rate}", asked.backlog // 3, asked.rate, flapping=True)
+    for loss in (1, 5, 10):
+        await one(f"{loss} % of packets lost each way", asked.backlog // 3, None, loss=loss)
+    await one(f"5 % lost each way, {asked.rate}", asked.backlog // 3, asked.rate, loss=5)
     await half_open()
 
 

@@ -1,14 +1,13 @@
 """A Modbus TCP server of 100 input registers a unit that walk at random, for measuring; `python registers.py PORT...`.
 
 Each port serves one device. Answers cost next to nothing: a precomputed table of walks, one struct a request. Values
-start uniformly and walk by at most 10 a second, like real ones, so that no codec is flattered.
+start uniformly and walk by at most 10 from one answer to the next, like real ones, so that no codec is flattered.
 """
 
 import asyncio
 import random
 import struct
 import sys
-import time
 
 REGISTERS = 100
 ROWS = 600
@@ -31,6 +30,7 @@ class Device(asyncio.Protocol):
 
     def __init__(self, rows: list[bytes]) -> None:
         self._rows = rows
+        self._answered = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
@@ -40,7 +40,8 @@ class Device(asyncio.Protocol):
         """Answer every whole request in the segment."""
         for at in range(0, len(data) - 11, 12):
             transaction, _, _, unit, function, address, count = struct.unpack_from(">HHHBBHH", data, at)
-            row = self._rows[int(time.monotonic()) % ROWS]
+            row = self._rows[self._answered % ROWS]
+            self._answered += 1
             values = row[2 * address : 2 * (address + count)]
             head = struct.pack(">HHHBBB", transaction, 0, 3 + len(values), unit, function, len(values))
             self._transport.write(head + values)  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from agent.formats.api import Answer, CannotTell, Opened
 from agent.formats.opening import Points
 from agent.formats.teller import Reencoded
 from agent.health import UplinkHealth
-from agent.keeper import Kept
+from agent.kept import Kept
 from agent.uplink import Uplink
 from buffer.block import ClockQuality, payload_bytes, read_header
 from buffer.columnar import decode_payload
@@ -177,7 +177,7 @@ async def test_a_block_is_acknowledged_only_when_every_publish_of_it_succeeded(
         await platform.broker.start()
         async with listening(platform, "own/#") as messages:
             await until(lambda: settled(bench, 1), 20)
-            assert {one.topic for one in messages} == {f"own/1/{again}" for again in range(5)}
+            await until(lambda: {one.topic for one in messages} == {f"own/1/{again}" for again in range(5)})
 
 
 async def test_a_format_forgets_what_it_had_told_when_a_publish_of_it_failed(

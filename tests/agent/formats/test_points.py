@@ -12,7 +12,7 @@ from agent.broker import Message
 from agent.formats import make
 from agent.formats.api import EVICTED, UNREADABLE, Skip
 from agent.formats.opening import CATALOGUES, Opener, Points
-from agent.keeper import Definition
+from agent.kept import Definition
 from buffer.block import Block
 from buffer.frame import Column, Frame, Layout
 from buffer.layout import encode_catalogue, encode_layout, layout_id

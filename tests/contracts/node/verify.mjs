@@ -1,10 +1,11 @@
 // An independent verifier and decoder of Trambien blocks, written from buffer/FORMAT.md alone; nothing but Node.js 20.
 //
-//   node verify.mjs --trust KEY.pem|HEX [--trust ...] [--values] FILE...
+//   node verify.mjs --trust KEY.pem|HEX [--trust ...] [--values] [--time] FILE...
 //
 // FILE is a block (*.block: all such files together are one chain) or JSON: an array of {"block", "layouts"} (one block each) or
 // of {"blocks"} (a chain each), in hex, or of {"files"} (a chain each, paths beside the JSON). Prints one JSON report:
-// of the chain, or an array of one for each entry. --values writes what the payloads of chains hold, too.
+// of the chain, or an array of one for each entry. --values writes what the payloads of chains hold, too;
+// --time places their frames in UTC.
 // Exit: 0 where every chain is complete, else 1.
 
 import { createHash, createPublicKey, verify as verifySignature } from "node:crypto";
@@ -13,6 +14,7 @@ import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 import { Float, Tagged, decode, encode, widen } from "./cbor.mjs";
+import { bootsOf, placed } from "./time.mjs";
 import { decompress } from "./zstd.mjs";
 
 const MAX_ENVELOPE = 1024;
@@ -109,64 +111,76 @@ function openSign1(envelope, trust, type) {
 const publicKey = (x) => createPublicKey({ key: Buffer.concat([SPKI, x]), format: "der", type: "spki" });
 const thumbprint = (x) => hex(sha256(encode(new Map([[1, 1], [-1, 6], [-2, x]]))));
 
-// Both signatures are judged by the keys that the statement names; whether the old one is trusted is another question.
-function readStatement(item) {
-  const [byOld, byNew] = record(item, 2, "key-statement");
-  need(isBytes(byOld) && isBytes(byNew) && byOld.length <= MAX_ENVELOPE, "key-statement");
-  const sign1 = cbor(byOld, "key-statement", { tags: true, only: true });
-  need(sign1 instanceof Tagged && isArray(sign1.item, 4) && isBytes(sign1.item[2]), "key-statement");
-  const content = integerMap(cbor(sign1.item[2], "key-statement"), "key-statement");
-  const [gateway, old, next, counter] = [0, 1, 2, 3].map((key) => content.get(key));
-  need(isText(gateway, MAX_NAME) && isBytes(old, 32) && isBytes(next, 32), "key-statement");
-  need(within(counter, 0, 2n ** 63n - 1n) && hex(old) !== hex(next), "key-statement");
-  const signedBy = (envelope, x) => openSign1(envelope, new Map([[thumbprint(x), publicKey(x)]]), "trambien-key").content;
-  need(hex(signedBy(byOld, old)) === hex(signedBy(byNew, next)), "key-statement");
-  return { old: thumbprint(old), next: thumbprint(next), key: publicKey(next) };
+// Both signatures have to be good, by the keys that the statement itself names: whether the old one is trusted comes after.
+function readStatement(entry) {
+  need(Array.isArray(entry) && isBytes(entry[0]) && isBytes(entry[1]), "key-statement", "not two COSE_Sign1");
+  const named = namedKeys(entry[0]);
+  const [byOld, byNew] = [named.from, named.to].map((x, i) => {
+    const kid = thumbprint(x);
+    return openSign1(entry[i], new Map([[kid, publicKey(x)]]), "trambien-key");
+  });
+  need(Buffer.compare(byOld.content, byNew.content) === 0, "key-statement", "two contents");
+  return { from: byOld.kid, to: byNew.kid, key: publicKey(named.to) };
 }
 
-function statementsIn(raw) {
-  const sections = integerMap(cbor(raw, "payload"), "payload");
-  const found = [];
-  for (const [type, , , data] of sections.has(3) ? readEvents(sections.get(3)) : []) {
-    const datum = (name) => data.find(([key]) => key === name)?.[1];
-    if (type === "key-rotated") found.push(datum("statement"));
-    if (type === "start") found.push(...[datum("keys") ?? []].map((x) => (Array.isArray(x) ? x : [x])).flat(1));
-  }
-  return found;
+// What is signed, before anybody asks whether it is: the keys in it are those that must have signed.
+function namedKeys(envelope) {
+  need(envelope.length <= MAX_ENVELOPE, "envelope-size");
+  const sign1 = cbor(envelope, "not-sign1", { tags: true, only: true });
+  need(sign1 instanceof Tagged && isArray(sign1.item, 4) && isBytes(sign1.item[2]), "not-sign1");
+  const map = integerMap(cbor(sign1.item[2], "key-statement"), "key-statement");
+  const [gateway, from, to, count] = [0, 1, 2, 3].map((key) => map.get(key));
+  need(isText(gateway, MAX_NAME) && isBytes(from, 32) && isBytes(to, 32), "key-statement");
+  need(within(count, 1, 2n ** 63n - 1n) && Buffer.compare(from, to) !== 0, "key-statement");
+  return { from, to };
 }
 
+// The entries that should be statements, in the order in which they are told.
+function statementsIn(events) {
+  return events.flatMap(([type, , , data]) => {
+    const fields = new Map(data);
+    if (type === "key-rotated") return [fields.get("statement")];
+    if (type !== "start" || !fields.has("keys")) return [];
+    const keys = fields.get("keys");
+    return Array.isArray(keys) ? keys : [keys];
+  });
+}
+
+// The keys trusted by now, and what statements made of them.
 class KeyRing {
   constructor(trust) {
-    this.trust = new Map(trust);
+    this.keys = new Map(trust);
     this.successors = new Map();
-    this.retired = new Map(); // stream and kid -> seq of the first statement
+    this.retired = new Map(); // stream and kid: the first seq at which it was
   }
 
-  // Learn from a proven block; say whether all that stands where statements should is good.
-  learn({ stream, seq }, raw) {
+  // Learn from the events of a block. False where an entry is no statement, or names a second successor.
+  learn({ stream, seq }, events) {
     let good = true;
-    for (const item of statementsIn(raw)) {
+    for (const entry of statementsIn(events)) {
+      let statement;
       try {
-        this.follow(stream, seq, readStatement(item));
+        statement = readStatement(entry);
       } catch (error) {
-        if (!(error instanceof Refused)) throw error;
-        good = false;
+        if (!(error instanceof Refused) && !error.code?.startsWith("ERR_")) throw error;
+        good = false; // what the library takes for no key is none
+        continue;
       }
+      if (!this.keys.has(statement.from)) continue;
+      if ((this.successors.get(statement.from) ?? statement.to) !== statement.to) {
+        good = false;
+        continue;
+      }
+      this.successors.set(statement.from, statement.to);
+      if (!this.keys.has(statement.to)) this.keys.set(statement.to, statement.key);
+      const name = JSON.stringify([stream, statement.from]);
+      this.retired.set(name, Math.min(seq, this.retired.get(name) ?? seq));
     }
     return good;
   }
 
-  follow(stream, seq, { old, next, key }) {
-    if (!this.trust.has(old)) return;
-    need((this.successors.get(old) ?? next) === next, "key-statement", "a second successor");
-    this.successors.set(old, next);
-    this.trust.set(next, key);
-    const name = JSON.stringify([stream, old]);
-    this.retired.set(name, Math.min(this.retired.get(name) ?? seq, seq));
-  }
-
-  isRetired({ stream, seq, kid }) {
-    return seq > (this.retired.get(JSON.stringify([stream, hex(kid)])) ?? Infinity);
+  isRetired({ kid, header }) {
+    return header.seq > (this.retired.get(JSON.stringify([header.stream, kid])) ?? Infinity);
   }
 }
 
@@ -542,235 +556,384 @@ export function verifyBlock(bytes, layoutBytes, trust) {
 
 // ---- Chains (section 4)
 
-// The verdict is that of section 4. What else is wrong inside a proven payload is in `contents`.
-export function verifyChain(inputs, trust, { values = false } = {}) {
-  const found = { faults: [], gaps: [], holes: [], abandoned: [] };
-  const { faults } = found;
-  const lines = new Map(); // stream, gateway and, for volatile blocks, epoch -> seq -> block
-  const report = [];
-  const ring = new KeyRing(trust);
-  const badStatements = new Set();
-  let repeats = 0;
-  for (const { name, bytes } of inputs) {
+// Takes the blocks as they come; what can be told whatever their order is judged when all have come.
+class Intake {
+  constructor(trust) {
+    this.ring = new KeyRing(trust);
+    this.lines = new Map(); // by gateway and stream
+    this.blocks = []; // proven, each once
+    this.entries = [];
+    this.faults = [];
+    this.repeats = 0;
+  }
+
+  take({ name, bytes }) {
+    const entry = { name };
+    this.entries.push(entry);
+    let block;
     try {
-      const block = openBlock(bytes, ring.trust);
-      const { gateway, stream, seq, epoch, flags } = block.header;
-      const here = { name, seq, digest: block.digest };
-      report.push(here);
-      const key = JSON.stringify([stream, gateway, isVolatile(flags) ? hex(epoch) : null]);
-      if (!lines.has(key)) lines.set(key, new Map());
-      const known = lines.get(key).get(seq);
-      if (known && known.digest !== block.digest) {
-        faults.push(["fork", seq]);
-        continue;
-      }
-      const raw = checkPayload(block, here, faults);
-      if (raw && !learned(ring, block.header, raw)) badStatements.add(JSON.stringify([gateway, stream, seq]));
-      if (!known) lines.get(key).set(seq, { ...block, raw, evicted: block.payload === null, report: here });
-      else if (raw || block.payload === null) {
-        repeats += 1;
-        known.raw ??= raw;
-        known.evicted &&= block.payload === null;
-      }
+      block = openBlock(bytes, this.ring.keys);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      report.push({ name, refused: error.message });
-      faults.push([error.reason, 0]);
+      this.fault(entry, error.reason, 0);
+      return;
+    }
+    Object.assign(entry, { digest: block.digest, stream: block.header.stream, seq: block.header.seq });
+    const cell = this.cell(block.header);
+    const known = cell.get(block.header.seq);
+    if (known === undefined) this.takeNew(block, cell, entry);
+    else if (known.digest === block.digest) this.takeAgain(known, block.payload, entry);
+    else this.fault(entry, "fork", block.header.seq);
+  }
+
+  // Blocks of one label and stream that cannot share a seq: all that were written, or the volatile ones of one epoch.
+  cell({ gateway, stream, flags, epoch }) {
+    const name = JSON.stringify([gateway, stream]);
+    if (!this.lines.has(name)) this.lines.set(name, { stream, written: new Map(), volatile: new Map() });
+    const line = this.lines.get(name);
+    if (!isVolatile(flags)) return line.written;
+    if (!line.volatile.has(hex(epoch))) line.volatile.set(hex(epoch), new Map());
+    return line.volatile.get(hex(epoch));
+  }
+
+  takeNew(found, cell, entry) {
+    const { header } = found;
+    const block = { ...found, header, seq: header.seq, prev: header.prev && hex(header.prev), entry, arrival: this.blocks.length };
+    block.line = this.lines.get(JSON.stringify([header.gateway, header.stream]));
+    Object.assign(block, { stored: null, wrong: false, raw: null, events: null });
+    cell.set(header.seq, block);
+    this.blocks.push(block);
+    const reason = found.payload === null ? null : this.fill(block, found.payload);
+    if (reason !== null) {
+      block.wrong = true;
+      this.fault(entry, reason, header.seq);
     }
   }
-  for (const name of badStatements) faults.push(["key-statement", JSON.parse(name)[2]]);
-  const known = { layouts: new Map(), catalogues: new Map() };
-  const contents = [];
-  const counted = [];
-  let undecoded = 0;
-  for (const { main, branches } of chainsOf(lines)) {
-    joinBranches(main, branches, found);
-    const blocks = [...main.values()].sort((a, b) => a.header.seq - b.header.seq);
-    counted.push(...blocks);
-    checkLinks(blocks, accountsOf(blocks), found);
-    for (const { header } of blocks) if (ring.isRetired(header)) faults.push(["retired-key", header.seq]);
-    blocks.forEach((block, i) => {
-      if (!block.raw) return;
-      try {
-        const content = block.header.kind <= 2 ? readContent(block, blocks[i - 1], known) : null;
-        if (!content) undecoded += 1;
-        else if (values) block.report.payload = content;
-      } catch (error) {
-        if (!(error instanceof Refused)) throw error;
-        block.report.refused = error.message;
-        contents.push([error.reason, block.header.seq]);
-      }
-    });
+
+  takeAgain(block, payload, entry) {
+    const reason = payload === null ? null : this.fill(block, payload);
+    if (reason === null) this.repeats += 1;
+    else this.fault(entry, reason, block.seq);
   }
-  const verdict = counted.length === 0 ? "unreadable" : faults.length + found.gaps.length ? "unexplained" : "complete";
-  const readings = Number(counted.reduce((sum, { header }) => sum + BigInt(header.readings), 0n));
-  const evicted = counted.filter((block) => block.evicted).length;
-  return { verdict, proven: counted.length, readings, evicted, repeats, ...found, undecoded, contents, blocks: report };
+
+  // Gives the reason why it is not the signed payload, else null. What it says of keys is learnt when it comes first.
+  fill(block, payload) {
+    try {
+      checkStored(block.header, payload);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      return error.reason;
+    }
+    if (block.stored !== null) return null;
+    block.stored = payload;
+    if (isWhole(block.header.kind)) {
+      this.read(block);
+      if (!this.ring.learn(block.header, block.events ?? [])) this.fault(block.entry, "key-statement", block.seq);
+    }
+    return null;
+  }
+
+  read(block) {
+    try {
+      block.raw = decompressed(block.header, block.stored);
+      block.events = eventsIn(block.raw);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+    }
+  }
+
+  fault(entry, reason, seq) {
+    entry.reason ??= reason;
+    this.faults.push([reason, seq]);
+  }
 }
 
 const isVolatile = (flags) => (BigInt(flags) & 1n) === 1n;
+const isWhole = (kind) => kind === 1 || kind === 2;
+const bySeq = (a, b) => a.seq - b.seq;
 
-// One chain for each stream and label; a label whose first block names the last one of another label goes on with its chain.
-function chainsOf(lines) {
-  const chains = [];
-  for (const [key, line] of lines) {
-    const [stream, gateway, epoch] = JSON.parse(key);
-    let chain = chains.find((other) => other.stream === stream && other.gateway === gateway);
-    if (!chain) chains.push((chain = { stream, gateway, main: new Map(), branches: new Map() }));
-    if (epoch === null) chain.main = line;
-    else chain.branches.set(epoch, line);
-  }
-  return chains.filter((chain) => {
-    const first = [...chain.main.values()].sort((a, b) => a.header.seq - b.header.seq)[0];
-    const earlier = first?.header.prev && chains.find((other) => other !== chain && other.stream === chain.stream
-      && [...other.main.values()].some(({ digest }) => digest === hex(first.header.prev)));
-    if (!earlier) return true;
-    for (const [seq, block] of chain.main) earlier.main.set(seq, block);
-    for (const [epoch, branch] of chain.branches) earlier.branches.set(epoch, branch);
-    return false;
-  });
+// As far as the verdict needs a payload: nothing but its events.
+function eventsIn(raw) {
+  const map = integerMap(cbor(raw, "payload"), "payload");
+  return map.has(3) ? readEvents(map.get(3)) : [];
 }
 
-// Volatile branches: those that the chain goes on from are part of it, as is one that shares no number with it; the rest is abandoned.
-function joinBranches(main, branches, { faults, abandoned }) {
-  const named = new Set([...main.values()].map(({ header }) => header.prev && hex(header.prev)));
-  const place = (branch) => [Math.min(...branch.keys()), -Math.max(...branch.keys())];
-  const order = [...branches.values()].sort((a, b) => place(a)[0] - place(b)[0] || place(a)[1] - place(b)[1]);
-  const confirmed = order.filter((branch) => [...branch.values()].some(({ digest }) => named.has(digest)));
-  for (const branch of [...confirmed, ...order.filter((other) => !confirmed.includes(other))]) {
-    const overlaps = [...branch.keys()].some((seq) => main.has(seq));
-    if (overlaps && !confirmed.includes(branch)) {
-      abandoned.push([Math.min(...branch.keys()), Math.max(...branch.keys())]);
-      continue;
+// The verdict is that of section 4. What else is wrong inside a proven payload is in `contents`.
+export function verifyChain(inputs, trust, { values = false, time = false } = {}) {
+  const intake = new Intake(trust);
+  for (const input of inputs) intake.take(input);
+  const found = { faults: intake.faults, gaps: [], holes: [], abandoned: [], renamed: [], contents: [] };
+  const counts = { proven: 0, readings: 0n, evicted: 0, repeats: intake.repeats, undecoded: 0 };
+  const times = [];
+  for (const lines of joined(intake, found)) {
+    const chain = settle(lines, found);
+    const accounts = accountsOf(chain);
+    for (const block of chain) {
+      checkWithheld(block, accounts, found);
+      if (intake.ring.isRetired(block)) found.faults.push(["retired-key", block.seq]);
+      counts.proven += 1;
+      counts.readings += BigInt(block.header.readings);
+      counts.evicted += Number(isGone(block));
     }
-    if (overlaps) faults.push(["fork", Math.min(...branch.keys())]);
-    for (const [seq, block] of branch) if (!main.has(seq)) main.set(seq, block);
+    judgeLinks(chain, accounts, found);
+    judgeHoles(chain, accounts, found);
+    counts.undecoded += readContents(chain, found, values || time);
+    if (time) times.push(...placeFrames(chain));
   }
+  const intact = found.faults.length === 0 && found.gaps.length === 0;
+  const verdict = counts.proven === 0 ? "unreadable" : intact ? "complete" : "unexplained";
+  const blocks = reports(intake, values);
+  return { verdict, ...counts, ...found, blocks, ...(time ? { times } : {}) };
 }
 
-// What events of account say: for a seq the reason why its block is gone, or its payload; and the ends of prunings.
-function accountsOf(blocks) {
-  const told = [];
-  const ends = new Map();
-  for (const { header, raw } of blocks) {
-    if (header.kind === 0 || !raw) continue;
-    for (const [type, , , data] of eventsOf(header, raw)) {
-      const { first, last, reason, digest } = Object.fromEntries(data.map(([key, value]) => [key, value]));
-      if (!within(first, 1, Number(header.seq) - 1) || !within(last, Number(first), header.seq - 1)) continue;
-      const why = type === "evicted" ? reason : type;
-      if (["damaged", "lost", "pruned"].includes(type) || (type === "evicted" && isText(reason))) told.push({ type, why, first, last });
-      if (type === "pruned" && isBytes(digest)) ends.set(Number(last), hex(digest));
-    }
+function reports(intake, values) {
+  for (const { entry, content } of intake.blocks) if (values && content) entry.payload = content;
+  return intake.entries;
+}
+
+const isGone = (block) => block.stored === null && !block.wrong;
+
+function checkWithheld(block, accounts, { faults }) {
+  const gone = isGone(block) && isWhole(block.header.kind);
+  if (gone && !covering(accounts, "damaged", block.seq)) faults.push(["withheld", block.seq]);
+}
+
+// ---- Labels that go on with the chain of another
+
+// The lines of each chain: a block that names the last one known under another label joins the two.
+function joined({ lines, blocks }, { renamed }) {
+  const byDigest = new Map(blocks.map((block) => [block.digest, block]));
+  const root = new Map([...lines.values()].map((line) => [line, line]));
+  const rootOf = (line) => (root.get(line) === line ? line : rootOf(root.get(line)));
+  for (const block of blocks) {
+    const before = byDigest.get(block.prev);
+    if (!before || before.line === block.line || before.line.stream !== block.line.stream) continue;
+    if (before.line.written.has(before.seq + 1) && !isVolatile(block.header.flags)) continue;
+    root.set(rootOf(block.line), rootOf(before.line));
+    renamed.push([block.seq, before.header.gateway, block.header.gateway]);
   }
-  const covers = (type, seq) => told.filter((one) => one.type === type && one.first <= seq && seq <= one.last);
-  return {
-    ends,
-    isDamaged: (seq) => covers("damaged", seq).length > 0,
-    ofMissing: (seq) => ["damaged", "lost", "pruned"].find((type) => covers(type, seq).length > 0) ?? null,
-    ofEvicted: (seq) => (covers("damaged", seq).length ? "damaged" : (covers("evicted", seq)[0]?.why ?? "unstated")),
+  const chains = new Map();
+  for (const line of lines.values()) chains.set(rootOf(line), [...(chains.get(rootOf(line)) ?? []), line]);
+  return chains.values();
+}
+
+// ---- Volatile branches
+
+// One block for each seq, in order; the branches that are abandoned are told.
+function settle(lines, found) {
+  const written = merged(lines.map((line) => line.written), found);
+  const epochs = new Map();
+  for (const line of lines) for (const [epoch, cell] of line.volatile) epochs.set(epoch, [...(epochs.get(epoch) ?? []), cell]);
+  let branches = [...epochs.values()].map((cells) => [...merged(cells, found).values()].sort(bySeq));
+  const chain = new Map(written);
+  const abandon = (branch) => {
+    if (branch.length) found.abandoned.push([branch[0].seq, branch[branch.length - 1].seq]);
   };
+  const adopt = (branch) => {
+    abandon(branch.filter((block) => chain.has(block.seq)));
+    for (const block of branch) if (!chain.has(block.seq)) chain.set(block.seq, block);
+  };
+
+  // What the chain goes on from belongs to it, and then what that goes on from.
+  for (let changed = true; changed; ) {
+    changed = false;
+    const named = new Set([...chain.values()].map((block) => block.prev));
+    branches = branches.map((branch) => {
+      const count = branch.findLastIndex((block) => named.has(block.digest)) + 1;
+      if (count === 0) return branch;
+      changed = true;
+      adopt(branch.slice(0, count));
+      return branch.slice(count);
+    });
+  }
+  const shares = (branch) => branch.some((block) => chain.has(block.seq));
+  branches.filter(shares).forEach(abandon);
+  const open = branches.filter((branch) => branch.length && !shares(branch));
+  open.sort((a, b) => bySeq(a[0], b[0]) || b.length - a.length || a[0].arrival - b[0].arrival);
+  for (const branch of open) {
+    if (shares(branch)) abandon(branch);
+    else adopt(branch);
+  }
+  return [...chain.values()].sort(bySeq);
 }
 
-function eventsOf(header, raw) {
-  try {
-    return readPayload(decompressed(header, raw)).events;
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    return [];
+// Blocks under several labels of one chain: of two with one seq the one that came first is its block.
+function merged(cells, { faults }) {
+  const all = cells.flatMap((cell) => [...cell.values()]).sort((a, b) => a.arrival - b.arrival);
+  const chosen = new Map();
+  for (const block of all) {
+    if (chosen.has(block.seq)) faults.push(["fork", block.seq]);
+    else chosen.set(block.seq, block);
+  }
+  return chosen;
+}
+
+// ---- Links, totals, gaps and holes
+
+function judgeLinks(chain, accounts, found) {
+  const seqs = new Map(chain.map(({ seq, digest }) => [digest, seq]));
+  let before = null;
+  for (const block of chain) {
+    judgeNumber(block, seqs, found);
+    const next = before !== null && before.seq + 1 === block.seq;
+    const linked = !next || block.prev === before.digest;
+    const sewn = next || accounts.every(({ type, last, digest }) => type !== "pruned" || digest === null || last + 1 !== block.seq || digest === block.prev);
+    if (!linked || !sewn) found.faults.push(["broken-link", block.seq]);
+    if (before !== null && linked) judgeTotals(before, block, next, found);
+    if (!next) judgeMissing(before, block, accounts, found);
+    before = block;
   }
 }
 
-// What cannot be read teaches nothing, and is told in `contents`.
-function learned(ring, header, raw) {
-  try {
-    return (header.kind !== 1 && header.kind !== 2) || ring.learn(header, decompressed(header, raw));
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    return true;
+function judgeNumber({ seq, prev, header }, seqs, { faults }) {
+  const first = seq === 1;
+  const follows = (seqs.get(prev) ?? seq - 1) === seq - 1;
+  const begins = !first || BigInt(header.totals[0]) === BigInt(header.readings);
+  if ((prev === null) !== first || !begins || !follows) faults.push(["misnumbered", seq]);
+}
+
+function judgeTotals(before, block, next, { faults }) {
+  const [a, b] = [before, block].map(({ header }) => header.totals.map(BigInt));
+  const between = b[0] - BigInt(block.header.readings) - a[0];
+  const good = (next ? between === 0n : between >= 0n) && b[1] >= a[1] && b[2] >= a[2];
+  if (!good) faults.push(["totals", block.seq]);
+}
+
+// The seqs between two neighbours, or before the first.
+function judgeMissing(before, block, accounts, { gaps, holes }) {
+  const [first, last] = [before === null ? 1 : before.seq + 1, block.seq - 1];
+  if (first > last) return;
+  const parts = divided(first, last, accounts, (seq) => reasonOfGap(seq, accounts));
+  const whole = parts.length === 1;
+  const readings = BigInt(block.header.totals[0]) - BigInt(block.header.readings) - BigInt(before?.header.totals[0] ?? 0);
+  for (const [from, to, reason] of parts) {
+    if (reason === null) gaps.push([from, to, whole ? readings : null]);
+    else holes.push([from, to, reason]);
   }
 }
 
-// The payload as stored, if it is the signed one; null where it is not, or was evicted.
-function checkPayload({ header, payload }, report, faults) {
-  try {
-    return payload && checkStored(header, payload);
-  } catch (error) {
-    report.refused = error.message;
-    faults.push([error.reason, header.seq]);
+const covering = (accounts, type, seq) => accounts.find((a) => a.type === type && a.first <= seq && seq <= a.last);
+const reasonOfGap = (seq, accounts) => ["damaged", "lost", "pruned"].find((type) => covering(accounts, type, seq)) ?? null;
+
+// Runs of seqs with one answer each. The answer can only change where an account begins or behind one that ends.
+function divided(first, last, accounts, answer) {
+  const starts = new Set([first]);
+  for (const account of accounts) for (const seq of [account.first, account.last + 1]) if (seq > first && seq <= last) starts.add(seq);
+  const sorted = [...starts].sort((a, b) => a - b);
+  return sorted.reduce((parts, seq, i) => {
+    const end = i + 1 < sorted.length ? sorted[i + 1] - 1 : last;
+    return appended(parts, seq, end, answer(seq));
+  }, []);
+}
+
+function appended(parts, first, last, answer) {
+  const before = parts[parts.length - 1];
+  if (before && before[1] + 1 === first && before[2] === answer) before[1] = last;
+  else parts.push([first, last, answer]);
+  return parts;
+}
+
+// Payloads that are gone.
+function judgeHoles(chain, accounts, { holes }) {
+  const gone = [];
+  for (const block of chain) {
+    if (!isGone(block) || block.header.kind !== 0) continue;
+    const told = accounts.filter((a) => a.type === "evicted" && a.first <= block.seq && block.seq <= a.last);
+    const reasons = told.map(({ reason }) => reason).sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+    const reason = covering(accounts, "damaged", block.seq) ? "damaged" : reasons[0] ?? "unstated";
+    appended(gone, block.seq, block.seq, reason);
+  }
+  holes.push(...gone);
+}
+
+// What the chain itself says of blocks and payloads that are gone. Only a later block can tell.
+function accountsOf(chain) {
+  return chain.flatMap(({ seq, events }) => (events ?? []).map(readAccount).filter((account) => account && account.last < seq));
+}
+
+const ACCOUNTS = ["evicted", "damaged", "lost", "pruned"];
+
+function readAccount([type, , , data]) {
+  if (!ACCOUNTS.includes(type)) return null;
+  const { first, last, reason, digest } = Object.fromEntries(data);
+  if (!within(first, 1, 2 ** 40 - 1) || !within(last, first, 2 ** 40 - 1)) return null;
+  if (type === "evicted" && !isText(reason)) return null;
+  return { type, first, last, reason, digest: type === "pruned" && isBytes(digest) ? hex(digest) : null };
+}
+
+// ---- What is in the payloads: beside the verdict
+
+// Gives how many could not be decoded since definitions are not here.
+function readContents(chain, { contents }, keep) {
+  const layouts = new Map();
+  const catalogues = new Map();
+  let undecoded = 0;
+  let shown = true; // every definition up to here could be read
+  let before = null;
+  for (const block of chain) {
+    shown &&= before === null ? block.seq === 1 : before.seq + 1 === block.seq;
+    try {
+      const content = readContent(block, before, { layouts, catalogues, shown });
+      if (content === null) undecoded += Number(block.stored !== null);
+      else if (keep) block.content = content;
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      contents.push([error.reason, block.seq]);
+    }
+    if (block.header.kind === 1 && block.stored === null) shown = false;
+    before = block;
+  }
+  return undecoded;
+}
+
+// What a block holds; null where it, or its catalogue, is not here.
+function readContent(block, before, { layouts, catalogues, shown }) {
+  const { header, stored } = block;
+  if (stored === null || header.kind > 2) return null;
+  const payload = readPayload(decompressed(header, stored));
+  checkStart(block, before, payload.events);
+  if (payload.definitions !== null) define(header, payload.definitions, layouts, catalogues);
+  const name = hex(header.catalogue);
+  const needed = payload.frames !== undefined || payload.changes !== undefined;
+  if (needed && !catalogues.has(name)) {
+    need(!shown, "catalogue", "not defined before");
     return null;
   }
-}
-
-function checkLinks(blocks, accounts, { faults, gaps, holes }) {
-  let before = null;
-  for (const { header, digest, evicted } of blocks) {
-    const { seq, prev } = header;
-    const sealed = BigInt(header.totals[0]) - BigInt(header.readings); // before this block
-    const next = before ? before.header.seq + 1 : 1;
-    if ((prev === null) !== (seq === 1)) faults.push(["misnumbered", seq]);
-    if (seq > next) {
-      const spans = divide(next, seq - 1, accounts.ofMissing);
-      const readings = spans.length === 1 ? sealed - BigInt(before?.header.totals[0] ?? 0) : null;
-      for (const [first, last, why] of spans) why ? holes.push([first, last, why]) : gaps.push([first, last, readings]);
-    } else if (seq === 1 && sealed !== 0n) faults.push(["misnumbered", seq]);
-    else if (seq > 1 && (prev === null || hex(prev) !== before.digest)) faults.push(["broken-link", seq]);
-    else if (seq > 1) {
-      const [total, missed, dropped] = before.header.totals;
-      const shrinks = header.totals[1] < missed || header.totals[2] < dropped;
-      if (sealed !== BigInt(total) || shrinks) faults.push(["totals", seq]);
-    }
-    const end = seq > next && accounts.ends.get(seq - 1);
-    if (end && (prev === null || end !== hex(prev))) faults.push(["broken-link", seq]);
-    if (evicted && header.kind > 0 && !accounts.isDamaged(seq)) faults.push(["withheld", seq]);
-    before = { header, digest };
-  }
-  const gone = blocks.filter(({ header, evicted }) => evicted && header.kind === 0).map(({ header }) => Number(header.seq));
-  gone.forEach((seq, i) => {
-    const why = accounts.ofEvicted(seq);
-    const last = i > 0 && gone[i - 1] === seq - 1 ? holes.at(-1) : null;
-    if (last && last[2] === why) last[1] = seq;
-    else holes.push([seq, seq, why]);
-  });
-}
-
-// Consecutive numbers with one answer each.
-function divide(first, last, answer) {
-  const spans = [];
-  for (let seq = first; seq <= last; seq++) {
-    const why = answer(seq);
-    if (spans.length && spans.at(-1)[2] === why) spans.at(-1)[1] = seq;
-    else spans.push([seq, seq, why]);
-  }
-  return spans;
-}
-
-// What a proven block holds; null where its catalogue is not known here.
-function readContent({ header, raw }, before, known) {
-  const payload = readPayload(decompressed(header, raw));
-  checkStart(header, payload.events, before?.header);
-  if (payload.definitions) define(payload.definitions, known);
-  const layouts = known.catalogues.get(hex(header.catalogue));
-  if (!layouts) return null;
-  const readings = decodeReadings(payload, layouts);
-  checkHeader(header, payload, readings, layouts);
+  const known = needed ? catalogues.get(name) : [];
+  const readings = decodeReadings(payload, known);
+  checkHeader(header, payload, readings, known);
   return { ...readings, events: payload.events, definitions: payload.definitions };
 }
 
 // The first block of an epoch says what it follows.
-function checkStart({ seq, epoch, prev }, events, before) {
-  const opens = seq === 1 || (before?.seq === seq - 1 && hex(before.epoch) !== hex(epoch));
+function checkStart({ seq, prev, header }, before, events) {
+  const begins = seq === 1 || (before?.seq === seq - 1 && hex(before.header.epoch) !== hex(header.epoch));
+  if (!begins) return;
   const start = events.find(([type]) => type === "start");
-  const predecessor = start?.[3].find(([key]) => key === "predecessor")?.[1];
-  const agrees = prev === null ? predecessor === null : isBytes(predecessor) && hex(predecessor) === hex(prev);
-  need(!opens || agrees, "start");
+  need(start !== undefined, "start", "an epoch without");
+  const predecessor = new Map(start[3]).get("predecessor");
+  need(predecessor === null ? prev === null : isBytes(predecessor, 32) && hex(predecessor) === prev, "start", "another predecessor");
 }
 
-function define({ layouts, catalogue }, known) {
-  for (const bytes of layouts) known.layouts.set(hex(sha256(bytes)), readLayout(bytes));
-  if (catalogue.length === 0) return;
-  const list = readCatalogue(catalogue).map((id) => known.layouts.get(id));
-  need(list.every(Boolean), "catalogue", "a layout that was not defined");
-  known.catalogues.set(hex(sha256(catalogue)), list);
+function define(header, definitions, layouts, catalogues) {
+  for (const bytes of definitions.layouts) layouts.set(hex(sha256(bytes)), bytes);
+  if (definitions.catalogue.length === 0) return;
+  need(sha256(definitions.catalogue).equals(header.catalogue), "catalogue", "not the one that the block names");
+  const ids = readCatalogue(definitions.catalogue);
+  need(ids.every((id) => layouts.has(id)), "catalogue", "a layout that was not defined");
+  catalogues.set(hex(header.catalogue), ids.map((id) => readLayout(layouts.get(id))));
+}
+
+// ---- Time (section 8)
+
+// Every frame of a chain, as [stream, seq, boot id, boot time, UTC, bound, disputed, not before, not after]; null for what is not known.
+function placeFrames(chain) {
+  const boots = bootsOf(chain.map((block) => ({ header: block.header, events: block.content?.events ?? block.events })));
+  return chain.flatMap(({ seq, header, content }) =>
+    (content?.frames ?? []).flatMap(([, frames]) => frames.map(([t]) => {
+      const place = placed(boots, hex(header.boot_id), BigInt(t));
+      return [header.stream, seq, hex(header.boot_id), t, place.utc, place.bound, place.disputed, place.earliest, place.latest];
+    })));
 }
 
 // ---- The command
@@ -808,14 +971,15 @@ function verifyEntry(entry, folder, trust, options) {
 function main(argv) {
   const sources = [];
   const files = [];
-  const options = { values: false };
+  const options = { values: false, time: false };
   for (let i = 0; i < argv.length; i++) {
     if (argv[i] === "--trust") sources.push(argv[++i]);
     else if (argv[i] === "--values") options.values = true;
+    else if (argv[i] === "--time") options.time = true;
     else files.push(argv[i]);
   }
   if (sources.length === 0 || files.length === 0) {
-    console.error("node verify.mjs --trust KEY.pem|HEX [--values] FILE...");
+    console.error("node verify.mjs --trust KEY.pem|HEX [--values] [--time] FILE...");
     return 2;
   }
   const trust = trustedKeys(sources);

@@ -95,7 +95,7 @@ def test_the_sample_is_sound(tmp_path):
     sample = Path(__file__).parents[3] / "drivers" / "serial_line" / "sample.yaml"
     file = tmp_path / "gateway.yaml"
     file.write_text("gateway: {id: a-1}\n" + sample.read_text())
-    assert {group.device for driver in read(file, None).drivers.values() for group in driver.groups} == {
+    assert {group.device for driver in read(file, None).instruments.values() for group in driver.groups} == {
         "weighbridge",
         "tank-1",
         "tank-2",

@@ -1,0 +1,75 @@
+"""What a platform is told of a station in `state`: less than `status` shows, since every byte of it is paid for.
+
+What is always true here:
+
+- Whatever stands here stands in `status` too, under the same names and with the same meaning. What is nothing there (no
+  fault, no error, none missed) is left out here, and when a device was last heard where it is alive.
+- It is made from a document that concerns one uplink's streams already; nothing is added to it.
+- What is worth telling at once is what is up, alive, in trouble, or no longer to be believed; not a figure that moves.
+"""
+
+from collections.abc import Iterable
+
+from agent.health import Document
+
+_WHOLE = ("gateway", "version", "key", "config", "uptime_s", "boot_ns", "clock")
+_LEDGER = ("seq", "digest", "sealed", "held", "readings")
+"""Of a stream, even where they are zero; other figures of its ledger only where they are not."""
+_ALARMS = ("error", "alarm", "volatile")
+
+
+def compact(status: Document) -> Document:
+    """Give what a platform is told of a document that was made for its uplink."""
+    return {name: status[name] for name in _WHOLE} | _told(
+        {
+            "key_error": status["key_error"],
+            "config_error": status["config_error"],
+            "links": {name: _link(link) for name, link in status["links"].items()},
+            "streams": {name: _stream(stream) for name, stream in status["streams"].items()},
+            "uplinks": {name: _told(uplink) for name, uplink in status["uplinks"].items()},
+            "buffer": alarms(status["buffer"]),
+            "ring": status["ring"] if status["ring"].get("blocks") or status["ring"].get("lost") else None,
+        }
+    )
+
+
+def essence(state: Document) -> Document:
+    """Leave of a compact state what is worth telling at once."""
+    links = {
+        name: (link["up"], {device: facts["alive"] for device, facts in link["devices"].items()})
+        for name, link in state.get("links", {}).items()
+    }
+    alarms_told = {name: state.get(name) for name in ("buffer", "key_error", "config_error")}
+    return {"links": links, "clock": state["clock"].get("quality"), **alarms_told}
+
+
+def alarms(buffer: Document) -> Document:
+    """Leave of the buffer's figures what is wrong."""
+    return _told({name: buffer.get(name) for name in _ALARMS})
+
+
+def _link(link: Document) -> Document:
+    devices = {name: _device(device) for name, device in link["devices"].items()}
+    parked = _told({"parked": _kept(link["parked"])})
+    return {"up": link["up"], **_told({"error": link["error"]}), "devices": devices, **parked}
+
+
+def _kept(parked: Iterable[Document]) -> list[Document]:
+    return [{name: one[name] for name in ("device", "reason", "points")} for one in parked]
+
+
+def _device(device: Document) -> Document:
+    told = {name: device[name] for name in ("faults", "missed", "error")}
+    if not device["alive"]:
+        told["last_boot_ns"] = device["last_boot_ns"]
+    late = device["late_ms"]["p99"]
+    return {"alive": device["alive"], **_told({**told, "late_ms": late and {"p99": late}})}
+
+
+def _stream(stream: Document) -> Document:
+    return {name: figure for name, figure in stream.items() if name in _LEDGER or figure}
+
+
+def _told(facts: Document) -> Document:
+    """Leave out what is nothing."""
+    return {name: fact for name, fact in facts.items() if fact not in (None, {}, [], 0, "")}

@@ -1,0 +1,165 @@
+"""Opening the buffer: doubted twice, set aside, salvaged, and what the next `start` says of it."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+from chains import fill, key
+from keepers import Bench
+
+from agent.opener import note_path, open_store, read_highest, write_highest
+from buffer.block import open_envelope, payload_bytes, trust
+from buffer.columnar import decode_payload
+from buffer.errors import BufferForeign, BufferUnreadable
+from buffer.salvage import finish
+from buffer.store import Reader, Store
+
+TRUSTED = (key().public_key,)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where the buffer is."""
+    return tmp_path / "buffer.db"
+
+
+def starts(path, stream="main"):
+    """Give the data of every `start` of a stream."""
+    found = []
+    with Reader(path) as reader:
+        for _, block in reader.blocks(stream):
+            header = open_envelope(block.envelope, trust(TRUSTED))
+            if header.kind and block.payload is not None:
+                events = decode_payload(payload_bytes(block, header), ()).events
+                found += [dict(event.data) for event in events if event.type == "start"]
+    return found
+
+
+def test_a_damaged_last_block_is_a_hole_like_any_other(path):
+    """The chain goes on from the copy of what its successor must know."""
+    bench = Bench(path)
+    bench.seal(5)
+    bench.keeper.close()
+    with closing(sqlite3.connect(path)) as db:
+        head = db.execute("SELECT max(position) FROM block_1").fetchone()[0]
+        db.execute("UPDATE block_1 SET envelope = zeroblob(300) WHERE position = ?", (head,))
+        db.commit()
+    again = Bench(path, second=1000)
+    again.seal(1)
+    ledger = again.keeper.ledgers["main"]
+    assert ledger.damaged == 1
+    assert not list(path.parent.glob("*.broken-*"))
+    assert starts(path)[-1]["known"] == "store"
+    again.keeper.close()
+
+
+def test_a_file_that_cannot_be_read_is_salvaged_and_the_start_names_it(path):
+    """The first page gone: SQLite knows nothing of it any more, and nothing is lost."""
+    bench = Bench(path)
+    bench.seal(30)
+    sealed = bench.keeper.ledgers["main"].head
+    bench.keeper.close()
+    write_highest(path, {"main": sealed})
+    data = bytearray(path.read_bytes())
+    data[:512] = bytes(512)
+    path.write_bytes(data)
+    again = Bench(path, second=1000)
+    again.seal(1)
+    assert path.with_name("buffer.db.broken-1").read_bytes() == bytes(data)
+    said = starts(path)[-1]
+    assert (said["known"], said["aside"], said["highest"]) == ("lost", "buffer.db.broken-1", sealed)
+    assert again.keeper.ledgers["main"].damaged == 0
+    again.keeper.close()
+
+
+def test_an_end_that_is_lost_is_told_from_the_note(path):
+    """An old copy of the file: the note says what was there, and bars nothing."""
+    bench = Bench(path)
+    bench.seal(3)
+    bench.keeper.close()
+    shutil.copy(path, path.with_name("old"))
+    bench = Bench(path, second=100)
+    bench.seal(5)
+    highest = bench.keeper.ledgers["main"].head
+    bench.keeper.close()
+    write_highest(path, {"main": highest})
+    shutil.copy(path.with_name("old"), path)
+    again = Bench(path, second=1000)
+    again.seal(1)
+    said = starts(path)[-1]
+    assert (said["known"], said["aside"], said["highest"]) == ("lost", "", highest)
+    again.keeper.close()
+
+
+@pytest.mark.parametrize("noise", [b"", b"\xff", b"[1]", b'{"main": "x", "side": -1, "other": true}'])
+def test_a_note_that_cannot_be_read_is_no_evidence(path, noise):
+    """And no trouble."""
+    note_path(path).write_bytes(noise)
+    assert read_highest(path) == {}
+
+
+def test_a_buffer_whose_mark_is_damaged_is_ours_by_its_blocks(path):
+    """One flipped bit makes it another program's, but for its signatures."""
+    with Store.open(path, TRUSTED) as store:
+        fill(store, 5)
+    data = bytearray(path.read_bytes())
+    data[68] ^= 1
+    path.write_bytes(data)
+    opened = open_store(path, TRUSTED, {})
+    assert opened.aside == "buffer.db.broken-1"
+    assert opened.store.counts("main").held == 6
+    opened.store.close()
+
+
+def test_another_programs_database_is_refused(path):
+    """And not touched."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA application_id = 77")
+    before = path.read_bytes()
+    with pytest.raises(BufferForeign):
+        open_store(path, TRUSTED, {})
+    assert path.read_bytes() == before
+
+
+def test_a_salvage_that_was_cut_off_between_two_renames_is_ended(path):
+    """The new file is whole; the old one keeps its name of a broken one."""
+    with Store.open(path, TRUSTED) as store:
+        fill(store, 5)
+    path.rename(path.with_name("buffer.db.salvaged"))
+    path.write_bytes(b"broken")
+    assert finish(path) == "buffer.db.broken-1"
+    assert path.with_name("buffer.db.broken-1").read_bytes() == b"broken"
+    with Store.open(path, TRUSTED) as store:
+        assert store.counts("main").held == 6
+
+
+def test_a_medium_that_cannot_be_read_condemns_nothing(path):
+    """A folder in its place reads as an error of the medium: nothing is renamed."""
+    path.mkdir()
+    with pytest.raises(BufferUnreadable):
+        open_store(path, TRUSTED, {}, condemned=True)
+    assert path.is_dir()
+
+
+def test_corruption_met_while_running_is_salvaged_and_polling_goes_on(path):
+    """Believed after the file was opened anew; the chain goes on from the head that was known."""
+    bench = Bench(path)
+    bench.seal(60)
+    before = bench.keeper.ledgers["main"]
+    bench.keeper.close()
+    data = bytearray(path.read_bytes())
+    with closing(sqlite3.connect(path)) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'block_1'").fetchone()[0]
+    bench = Bench(path, second=1000)
+    bench.keeper.close()
+    data = bytearray(path.read_bytes())
+    data[(root - 1) * 1024 : root * 1024] = b"\x05" * 1024
+    path.write_bytes(data)
+    bench.keeper.read("main", 1, 5, 1000)
+    bench.seal(1)
+    assert path.with_name("buffer.db.broken-1").exists()
+    ledger = bench.keeper.ledgers["main"]
+    assert ledger.damaged == 0
+    assert ledger.head > before.head
+    bench.keeper.close()
