@@ -163,6 +163,8 @@ class Carrier:
         landed: asyncio.Future[Parcel] = asyncio.get_running_loop().create_future()
         await self._dispatch.publish(answer, self._good, landed.set_result, backlog=False)
         parcel = await landed
+        if parcel.failed:
+            self._teller.forget()
         return parcel.posted > 0 and not parcel.failed and parcel.unfit is None
 
     async def confirm(self, ack: Ack) -> None:
@@ -229,7 +231,7 @@ class Carrier:
     async def _load(self, stream: str, run: range) -> Sequence[Kept]:
         """Read a run of blocks taken from the lanes; park what is damaged, give back what did not fit."""
         try:
-            reading = await self._recorder.read(stream, run[0], run[-1], READ_BYTES)
+            reading = await self._read(stream, run)
         except BufferFault:  # told by the recorder; the store is opened again with the next commit
             self._unreadable_s = self._now_s() + UNREADABLE_PAUSE_S
             reading = Reading((), ())
@@ -238,10 +240,21 @@ class Carrier:
         for position in reading.lost:  # an event of its own names them
             self._lanes.park(stream, position, "volatile")
             self._health.lose(stream, "volatile")
+        if reading.damaged or reading.lost:  # what stands behind them has its turn at once
+            self.wake()
         known = {*reading.damaged, *reading.lost, *(kept.position for kept in reading.blocks)}
         for position in set(run) - known:
             self._lanes.give_back(stream, position)
         return reading.blocks
+
+    async def _read(self, stream: str, run: range) -> Reading:
+        """Read a run; of one that lies within a longer gap, the block behind the gap tells what it is."""
+        reading = await self._recorder.read(stream, run[0], run[-1], READ_BYTES)
+        if any(reading):
+            return reading
+        behind = await self._recorder.read(stream, run[0], max(run[-1], self._recorder.head(stream)), 1)
+        blocks = tuple(kept for kept in behind.blocks if kept.position in run)
+        return Reading(blocks, *(tuple(set(run).intersection(gone)) for gone in (behind.damaged, behind.lost)))
 
     def _remind(self) -> None:
         """Make pending again what the platform did not confirm in time."""
@@ -354,7 +367,8 @@ class Carrier:
 
     def _delivered(self, kept: Kept, now_s: float) -> None:
         """The broker has it: that is all, or the platform's word is waited for."""
-        if self._unconfirmed is None:
+        confirmed = kept.position in self._recorder.settled(self._carriage.name, kept.stream)
+        if self._unconfirmed is None or confirmed:  # the word for an earlier sending may have come meanwhile
             self._settle(kept.stream, kept.position)
         else:
             header = read_header(kept.block.envelope)

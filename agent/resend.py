@@ -147,6 +147,7 @@ class Resends:
 
 def _behind(reading: Reading, last: int) -> int:
     """Give the position at which to go on: nothing at all means that nothing stands there any more."""
+    gone = (*reading.damaged, *reading.lost)
     if reading.blocks:
-        return max(reading.blocks[-1].position, *reading.damaged, 0) + 1
-    return max(reading.damaged, default=last) + 1
+        return max(reading.blocks[-1].position, *gone, 0) + 1
+    return max(gone, default=last) + 1

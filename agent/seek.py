@@ -36,7 +36,7 @@ async def _first_from(read: Read, stream: str, position: int, head: int) -> Kept
         reading = await read(stream, position, head, 1)
         if reading.blocks:
             return reading.blocks[0]
-        if not reading.damaged:
+        if not (gone := (*reading.damaged, *reading.lost)):
             return None
-        position = max(reading.damaged) + 1
+        position = max(gone) + 1
     return None

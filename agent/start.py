@@ -64,7 +64,7 @@ async def _all(stream: str, first: int, last: int, read: Read) -> list[Kept]:
     while first <= last:
         reading = await read(stream, first, last, READ_BYTES)
         found += reading.blocks
-        done = [*(kept.position for kept in reading.blocks), *reading.damaged]
+        done = [*(kept.position for kept in reading.blocks), *reading.damaged, *reading.lost]
         if not done:
             break
         first = max(done) + 1

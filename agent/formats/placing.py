@@ -60,7 +60,10 @@ class ChainPlacer:
             return
         for kept in reading.blocks:
             self._note(kept)
-        self._next[stream] = max(self._next[stream], *(position + 1 for position in (first - 1, *reading.damaged)))
+        gone = (*reading.damaged, *reading.lost)
+        if not (reading.blocks or gone):  # nothing stands there any more
+            gone = (min(first + READ_BLOCKS - 1, recorder.head(stream)),)
+        self._next[stream] = max(self._next[stream], *(position + 1 for position in (first - 1, *gone)))
 
     def _note(self, kept: Kept) -> None:
         timeline = self._timelines.setdefault(kept.stream, Timeline())  # a stream may come with a reload
