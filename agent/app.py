@@ -170,7 +170,7 @@ class App:
     def _uplink(self, name: str, settings: UplinkSettings) -> Uplink:
         if settings.format != formats.BLOCK:
             self._times_needed.set()
-        station = formats.station(self._config, settings, self._custody.signer)
+        station = formats.station(self._config, settings, lambda: self._custody.signer)
         encoding = formats.encoding(station, settings, self._placer)
         known, zone = tuple(self._health.streams), self._config.gateway.timezone
         carriage = carriage_of(name, station.root, encoding, settings, known, zone)

@@ -164,6 +164,8 @@ class Carrier:
         landed: asyncio.Future[Parcel] = asyncio.get_running_loop().create_future()
         await self._dispatch.publish(answer, self._good, landed.set_result, backlog=False)
         parcel = await landed
+        if parcel.failed:
+            self._teller.forget()
         return parcel.posted > 0 and not parcel.failed and parcel.unfit is None
 
     async def confirm(self, ack: Ack) -> None:
@@ -240,6 +242,8 @@ class Carrier:
         for position, reason in gone.items():  # an event of its own names them
             self._lanes.park(stream, position, reason)
             self._health.lose(stream, reason)
+        if reading.damaged or gone:  # what stands behind them has its turn at once
+            self.wake()
         known = {*reading.damaged, *gone, *(kept.position for kept in reading.blocks)}
         for position in set(run) - known:
             self._lanes.give_back(stream, position)
@@ -360,7 +364,8 @@ class Carrier:
 
     def _delivered(self, kept: Kept, now_s: float) -> None:
         """The broker has it: that is all, or the platform's word is waited for."""
-        if self._unconfirmed is None:
+        confirmed = kept.position in self._recorder.settled(self._carriage.name, kept.stream)
+        if self._unconfirmed is None or confirmed:  # the word for an earlier sending may have come meanwhile
             self._settle(kept.stream, kept.position)
         else:
             header = read_header(kept.block.envelope)

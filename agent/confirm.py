@@ -141,7 +141,10 @@ class Unconfirmed:
     def land(self, stream: str, position: int, header: Header, digest: bytes, now_s: float) -> None:
         """Note a block that the broker took."""
         landed = Landed(header.epoch, header.seq, digest, now_s + self._within_s)
+        self._landed.pop((stream, position), None)
         self._landed[stream, position] = landed
+        if len(self._landed) > MOST_UNCONFIRMED:  # the oldest that is pending again anyway
+            del self._landed[next(key for key, one in self._landed.items() if one.overdue)]
 
     def overdue(self, now_s: float) -> list[tuple[str, int]]:
         """Give what is to be sent again because no word came in time."""

@@ -46,9 +46,9 @@ async def serve(path: Path, answers: Answers, orders: Orders = MappingProxyType(
                 may_order = _user(writer.get_extra_info("socket")) in (0, os.geteuid())
                 document = await _carry_out(line, orders, may_order) or _answer(line, answers)
                 writer.write(json.dumps(document, ensure_ascii=False).encode() + b"\n")
-                await writer.drain()
+                await asyncio.wait_for(writer.drain(), TIMEOUT_S)
             except (TimeoutError, ValueError, ConnectionError):
-                return
+                writer.transport.abort()  # whoever does not read keeps nothing here
 
     try:
         with _bound(path) as listening:

@@ -55,7 +55,9 @@ class SourceUnreadable(AgentError):
 
 
 class Source(Protocol):
-    """Where blocks come from."""
+    """Where blocks come from. `refused` counts what could not be proven before anything is read."""
+
+    refused: int
 
     def ends(self) -> dict[str, int]:
         """Give the last position of every stream."""
@@ -75,7 +77,9 @@ class Source(Protocol):
 
 
 class BufferSource:
-    """A buffer file."""
+    """A buffer file. What of it cannot be proven is met while it is read."""
+
+    refused = 0
 
     def __init__(self, path: Path) -> None:
         """Open. Raises BufferUnreadable or BufferNewer."""
@@ -110,6 +114,8 @@ class FolderSource:
         self._files: dict[str, dict[int, Path]] = {}
         self._layouts: dict[bytes, Layout] = {}
         self._catalogues: dict[bytes, tuple[bytes, ...]] = {}
+        self.refused = 0
+        """Files that held no proven block."""
         ring = KeyRing(keys)
         for file in block_files(path):
             self._place(file, ring)
@@ -122,6 +128,7 @@ class FolderSource:
             self._files.setdefault(header.stream, {})[header.seq] = file
             definitions = payload_of(block, header, ()).definitions if header.kind == KIND_DEFINITIONS else None
         except BlockInvalid:
+            self.refused += 1
             return
         for encoded in definitions.layouts if definitions else ():
             layout = decode_layout(encoded)
@@ -153,7 +160,7 @@ class FolderSource:
 
 def block_files(path: Path) -> list[Path]:
     """Give the block files of a folder, by name. Raises SourceUnreadable where there is none."""
-    files = sorted(path.glob(f"*{BLOCK_SUFFIX}"))
+    files = sorted(file for file in path.glob(f"*{BLOCK_SUFFIX}") if not file.is_fifo())
     if not files:
         raise SourceUnreadable("agent.source-unreadable", source=path, reason=f"no *{BLOCK_SUFFIX}")
     return files
@@ -231,7 +238,7 @@ class History:
         self._lines: dict[str, list[_Line]] = {}
         self._catalogues: dict[bytes, tuple[Layout, ...]] = {}
         self.ends = source.ends()
-        self.tally = Tally()
+        self.tally = Tally(refused=source.refused)
 
     def survey(self, progress: Progress = lambda *_: None) -> None:
         """Go over all envelopes once: where the boots lie, and their anchors of time."""

@@ -82,6 +82,9 @@ class Lanes:
     def committed(self, stream: str, position: int, *, fresh: bool) -> None:
         """Note a block committed just now; without a session there is no fresh lane."""
         lane = self._streams[stream]
+        if position > lane.head + 1:  # committed, or sealed in memory, before anybody told of it
+            lane.reopen(lane.head + 1)
+            lane.reopen(position - 1)
         lane.head = max(lane.head, position)
         if not fresh:
             lane.reopen(position)

@@ -152,7 +152,7 @@ def opener(
 def station(**changes: object) -> Station:
     """Give the station of the vectors."""
     profiles = {"meter": "maker/model", "panel": None}
-    plain = Station("station-1", "trambien/v1/station-1", "Asia/Ho_Chi_Minh", key(), profiles)
+    plain = Station("station-1", "trambien/v1/station-1", "Asia/Ho_Chi_Minh", key, profiles)
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 

@@ -124,7 +124,7 @@ def _text(
 def _opened(output: Path | None) -> Iterator[TextIO]:
     """Give what is written to; a file appears under its name once it is whole."""
     if output is None:
-        yield sys.stdout
+        yield from _terminal()
         return
     part = output.with_name(f"{output.name}.part")
     try:
@@ -135,6 +135,19 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
         part.replace(output)
     except OSError as error:
         raise _NotWritten("agent.not-written", path=output, reason=error.strerror) from error
+
+
+def _terminal() -> Iterator[TextIO]:
+    """Give standard output. A reader that has enough and leaves is no fault: the command ends."""
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):  # what could not be written is let go, or it would be tried again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise _NotWritten("agent.not-written", path="/dev/stdout", reason=error.strerror) from error
 
 
 def _blocks(history: History, source: Source, points: Points, span: Span, output: Path | None) -> None:

@@ -3,7 +3,7 @@
 What is always true here: a format is imported when a configuration names it and not before, like a driver.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 
 from agent.formats.api import Format, FormatMisconfigured, Placer, Station
@@ -23,7 +23,7 @@ FORMATS: dict[str, str] = {
 """Where each format's `make(station, uplink)` is. `block` is none of them: it is what the others are made from."""
 
 
-def station(config: Config, uplink: Uplink, signer: Signer | None) -> Station:
+def station(config: Config, uplink: Uplink, signer: Callable[[], Signer] | None) -> Station:
     """Give what a format of an uplink may know of the house; without a signer where a file is only checked."""
     gateway = config.gateway
     profiles = {device: facts.profile for link in config.links.values() for device, facts in link.devices.items()}

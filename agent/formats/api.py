@@ -19,7 +19,7 @@ What is always true here:
 - A format opens nothing, waits for nothing, and takes time from the block alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -92,8 +92,8 @@ class Station:
     gateway: str
     root: str
     timezone: str
-    signer: Signer | None
-    """None where a configuration is checked and nothing will be said."""
+    signer: Callable[[], Signer] | None
+    """Gives the key in force; None where a configuration is checked and nothing will be said."""
     profiles: Mapping[str, str | None] = field(default_factory=dict)
     """The profile of each device, where it has one."""
 

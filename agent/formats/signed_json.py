@@ -61,7 +61,7 @@ class SignedJson:
         text = dumps(document(opened, self.station)).encode()
         content_type, packed = jws.PACKERS[self.compress](text)
         assert self.station.signer is not None
-        signed = jws.sign(packed, content_type, TYPE, self.station.signer)
+        signed = jws.sign(packed, content_type, TYPE, self.station.signer())
         topic = f"{self.station.root}/json/{opened.header.stream}"
         marked = MEDIA_TYPE if content_type == "json" else f"{MEDIA_TYPE}; cty={content_type}"
         yield Message(topic, signed, content_type=marked)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from carrying import ROOT, carrying, delivered, filled
 from golden import sealed
-from hostile import Hostile
+from hostile import ACK as ACKED
+from hostile import DELAY, Hostile, Plan
 from rig import LAYOUT, SIDE_GROUP, Bench, Platform, numbers_in, until
 
 from agent.broker import Message, connect
@@ -159,6 +160,39 @@ def test_the_table_of_the_unconfirmed_is_bounded(tmp_path: Path) -> None:
     assert table.room(0)
     assert table.digest(Ack("main", bytes(8), 2, b"2", ())) == b"2"
     assert table.digest(Ack("main", b"other---", 2, b"2", ())) is None
+
+
+def test_the_table_is_bounded_where_one_stream_is_confirmed_and_another_never() -> None:
+    """The word for the one makes room for ever more of the other; what goes from the table is pending again."""
+
+    class Facts:
+        epoch, seq = bytes(8), 0
+
+    table = Unconfirmed(10.0)
+    for position in range(1, 3 * MOST_UNCONFIRMED):
+        Facts.seq = position
+        assert table.room(0)
+        table.land("main", position, Facts, b"m", 50.0 * position)  # type: ignore[arg-type]
+        table.land("side", position, Facts, b"s", 50.0 * position)  # type: ignore[arg-type]
+        assert table.take(Ack("main", bytes(8), position, b"m", ())).confirmed == (position,)
+        assert table.overdue(50.0 * position + 25.0) == [("side", position)]
+    assert len(table._landed) <= MOST_UNCONFIRMED
+    assert table.digest(Ack("side", bytes(8), position, b"s", ())) == b"s"
+
+
+async def test_a_word_that_comes_while_the_block_is_under_way_again_is_the_last(tmp_path: Path) -> None:
+    """The late PUBACK of the repeat makes nothing unconfirmed."""
+    async with Bench(tmp_path / "buffer.db") as bench:
+        await filled(bench)
+        head = bench.recorder.head("main")
+        plan = Plan(acts=(ACKED,) * head + (DELAY,) * 40, delay_s=1.0)
+        async with Hostile([plan]) as broker, carrying(bench, broker, confirm_within_s=0.3) as health:
+            await until(lambda: len(headers(broker)) > head)
+            broker.tell(f"{ROOT}/ack", ack_of(broker))
+            await delivered(health)
+            await asyncio.sleep(2.5)
+            assert health.refusal is None
+            assert len(headers(broker)) == head + 1
 
 
 async def test_a_confirmation_of_blocks_sent_before_a_restart_is_looked_up_in_the_store(tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ import asyncio
 import csv
 import io
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -263,3 +266,22 @@ def test_a_place_that_is_none_is_told(
     done = trambien("import", stick, *arguments, "--trust", site.key)
     assert (done.exit_code, words in done.output) == (exit_code, True), done.output
     assert isinstance(done.exception, SystemExit)
+
+
+def test_a_terminal_that_cannot_be_written_to_is_told(site: Site) -> None:
+    """A full disk behind `>`: no traceback, and the code of what could not be written."""
+    command = [Path(sys.executable).with_name("trambien"), "export", site.buffer, "--trust", site.key]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == Exit.BUFFER, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "/dev/stdout" in done.stderr
+
+
+def test_what_a_folder_holds_besides_blocks_is_counted_and_holds_nobody_up(site: Site, stick: Path) -> None:
+    """Noise is left out and said; a pipe, which nobody writes to, is no file of blocks."""
+    (stick / "0.block").write_bytes(b"noise")
+    os.mkfifo(stick / "1.block")
+    done = trambien("export", stick, "--trust", site.key)
+    assert done.exit_code == Exit.UNPROVEN, done.output
+    assert done.stdout == trambien("export", site.buffer, "--trust", site.key).stdout

@@ -41,7 +41,7 @@ async def told(bench: Bench, platform: Platform, settings: Settings) -> AsyncIte
     true = bench.clock.moment
     bench.keeper._moment = lambda: true()._replace(clock=ClockQuality("synchronised", 1_000_000, "ntp"))
     health = bench.health.uplinks["province"] = UplinkHealth(("main",))
-    station = Station("station-1", ROOT, "Asia/Ho_Chi_Minh", bench.key, {"meter": "maker/model"})
+    station = Station("station-1", ROOT, "Asia/Ho_Chi_Minh", lambda: bench.key, {"meter": "maker/model"})
     uplink = Uplink(
         Carriage("province", ROOT, ("main",), encoding(station, settings, ChainPlacer(bench.clock.boot_id))),
         (platform.endpoint("station-1"),),

@@ -4,12 +4,14 @@ With `TRAMBIEN_REGOLD=1` they are written anew; read the difference before it is
 platforms must not change.
 """
 
+import json
 import os
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from chains import key
 from golden import Nowhen, data_block, events_block, said, sealed, station, told
 from joserfc import jws
 from joserfc.jwk import OKPKey
@@ -56,7 +58,7 @@ def test_a_block_is_told_in_exactly_these_bytes(name: str) -> None:
 def test_what_is_inside_the_signature_can_be_read() -> None:
     """The payload of the `json` vector, as docs/formats.md describes it; a verifier of another author agrees."""
     [one] = told(make(station(), Uplink(url="mqtt://h", format="json")).converse(), data_block())
-    x = urlsafe_b64encode(station().signer.public_key).rstrip(b"=").decode()
+    x = urlsafe_b64encode(station().signer().public_key).rstrip(b"=").decode()
     public = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": x})
     verified = jws.deserialize_compact(one.payload, public, algorithms=["EdDSA"])
     agreed("json-inside", verified.payload.decode() + "\n")
@@ -84,3 +86,13 @@ def test_blocks_without_readings_make_no_message(name: str) -> None:
 def test_every_format_of_the_configuration_is_in_the_registry() -> None:
     """A name in one of the two places only would be a format that cannot be chosen, or one that fails at the start."""
     assert set(get_args(Uplink.model_fields["format"].annotation)) == {BLOCK, *FORMATS}
+
+
+def test_a_message_is_signed_with_the_key_that_is_in_force_when_it_is_made() -> None:
+    """A rotation retires the old key for what is said over an uplink that stands, too."""
+    keys = [key(2), key(1)]
+    conversation = make(station(signer=keys.pop), Uplink(url="mqtt://h", format="json")).converse()
+    for signer in (key(1), key(2)):
+        [one] = told(conversation, data_block())
+        header = one.payload.split(b".")[0].decode()
+        assert json.loads(urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"] == signer.kid.hex()
