@@ -38,16 +38,13 @@ async def one_more(bench: Bench, head: int) -> None:
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-@pytest.mark.parametrize("lost", [False, True])
-async def test_what_stands_behind_a_long_gap_is_sent(tmp_path: Path, newest_first: bool, lost: bool) -> None:
+async def test_what_stands_behind_a_long_gap_is_sent(tmp_path: Path, newest_first: bool) -> None:
     """Nothing is sealed meanwhile that could wake anybody; what is not there is counted for its reason."""
     async with Bench(tmp_path / "buffer.db", seal_every_s=0.01) as bench, Hostile() as broker:
         await with_gap(bench)
-        if lost:
-            bench.recorder._ring.gone["main"] = Intervals([(3, 2 + GONE)])
         async with carrying(bench, broker, newest_first=newest_first) as health:
             await until(lambda: LAST in arrived(broker, bench) and 1 in arrived(broker, bench), 20)
-            await until(lambda: health.lost == {"volatile" if lost else "damaged": GONE}, 20)
+            await until(lambda: health.lost == {"damaged": GONE}, 20)
 
 
 def arrived(broker: Hostile, bench: Bench) -> list[int]:
@@ -56,13 +53,10 @@ def arrived(broker: Hostile, bench: Bench) -> list[int]:
     return [number for block in blocks for number in numbers_in(block, LAYOUT, bench.key.public_key)]
 
 
-@pytest.mark.parametrize("lost", [False, True])
-async def test_what_is_looked_for_behind_a_long_gap_is_found(tmp_path: Path, lost: bool) -> None:
+async def test_what_is_looked_for_behind_a_long_gap_is_found(tmp_path: Path) -> None:
     """By its number, by its day, and by who reads all of it to place moments in time."""
     async with Bench(tmp_path / "buffer.db", seal_every_s=0.01) as bench:
         await with_gap(bench)
-        if lost:
-            bench.recorder._ring.gone["main"] = Intervals([(3, 2 + GONE)])
         read, head = bench.recorder.read, bench.recorder.head("main")
         for seq in (1, 2, GONE + 3, head):
             kept = await block_of(read, "main", head, seq)

@@ -60,7 +60,7 @@ class Fault(ABC):
     def failing(self) -> bool:
         """Say whether the last state that the platform got speaks of trouble."""
         states = self._out.platform.states
-        return bool(states) and states[-1][1]["buffer"]["error"] is not None
+        return bool(states) and states[-1][1].get("buffer", {}).get("error") is not None
 
 
 class Full(Fault):
