@@ -428,8 +428,12 @@ class Keeper:
         """Give the store as it is open; after a failed commit, open it again in a new epoch."""
         if self._store is None or self._sealer is None:
             store = self._open_ours()
-            self._housekeeping = Housekeeping(self._site.rules, store, self._moment().boot_ns)
-            self._sealer = self._sealer_of(store.epoch)
+            try:
+                self._housekeeping = Housekeeping(self._site.rules, store, self._moment().boot_ns)
+                self._sealer = self._sealer_of(store.epoch)
+            except BaseException:  # what it notes may be damaged too, and the lock must not outlive the store
+                store.close()
+                raise
             self._store, self.epoch = store, store.epoch
         return self._store, self._sealer
 

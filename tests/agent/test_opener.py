@@ -163,3 +163,19 @@ def test_corruption_met_while_running_is_salvaged_and_polling_goes_on(path):
     assert ledger.damaged == 0
     assert ledger.head > before.head
     bench.keeper.close()
+
+
+def test_a_damaged_page_of_notes_is_salvaged_and_bars_no_start(path):
+    """It is met behind the opening proper, by housekeeping: the lock must not outlive the store that is given up."""
+    bench = Bench(path)
+    bench.seal(3)
+    bench.keeper.close()
+    with closing(sqlite3.connect(path)) as database:
+        root, size = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'note'").fetchone()[0], 1024
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+    again = Bench(path, second=500)
+    again.seal(2)
+    assert again.keeper.ledgers["main"].damaged == 0
+    again.keeper.close()
