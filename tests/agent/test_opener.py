@@ -13,7 +13,7 @@ from buffer.block import open_envelope, payload_bytes, trust
 from buffer.columnar import decode_payload
 from buffer.errors import BufferForeign, BufferUnreadable
 from buffer.salvage import finish
-from buffer.store import Reader, Store
+from buffer.store import PAGE_SIZE, Reader, Store
 
 TRUSTED = (key().public_key,)
 
@@ -171,10 +171,11 @@ def test_a_damaged_page_of_notes_is_salvaged_and_bars_no_start(path):
     bench.seal(3)
     bench.keeper.close()
     with closing(sqlite3.connect(path)) as database:
-        root, size = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'note'").fetchone()[0], 1024
+        roots = database.execute("SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'note'").fetchall()
     with path.open("r+b") as file:
-        file.seek((root - 1) * size)
-        file.write(b"\xff" * size)
+        for (root,) in roots:
+            file.seek((root - 1) * PAGE_SIZE)
+            file.write(b"\xff" * PAGE_SIZE)
     again = Bench(path, second=500)
     again.seal(2)
     assert again.keeper.ledgers["main"].damaged == 0
