@@ -47,7 +47,7 @@ from buffer.errors import (
 from buffer.frame import Layout
 from buffer.intervals import Intervals
 from buffer.keys import Signer
-from buffer.salvage import holes
+from buffer.salvage import bare, holes
 from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
 from buffer.store import Store
 
@@ -458,13 +458,16 @@ class Keeper:
         return opened.store
 
     def _note_break(self, opened: Opened) -> None:
-        """Note what every stream's next `start` must say; and, of a salvaged file, the holes that nothing explains."""
+        """Note what every stream's next `start` must say; and, of a salvaged file, what is gone unexplained."""
         store = opened.store
         self._broken = opened
         self._known.update(dict.fromkeys((*self._site.catalogues, *store.streams()), "lost"))
         if opened.aside:
             self._doubts = 0
-            self._plan(tuple(telling.hole(stream, *run) for stream in store.streams() for run in holes(store, stream)))
+            found = [telling.hole(stream, *run) for stream in store.streams() for run in holes(store, stream)]
+            for stream in store.streams():
+                found += [one for at in bare(store, stream) for one in store.scrub(stream, at, 1).damages]
+            self._plan(tuple(found))
             if self._branch is not None:
                 self._branch.changes = ()
 

@@ -180,3 +180,25 @@ def test_a_damaged_page_of_notes_is_salvaged_and_bars_no_start(path):
     again.seal(2)
     assert again.keeper.ledgers["main"].damaged == 0
     again.keeper.close()
+
+
+def test_a_payload_that_a_salvage_while_running_found_damaged_is_told_in_the_next_commit(path):
+    """The ledger does not count as held, until the scrub comes by, what is not there."""
+    bench = Bench(path)
+    bench.seal(60)
+    payload = bench.blocks()["main", 30][1]
+    assert payload is not None
+    bench.keeper.close()
+    with closing(sqlite3.connect(path)) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'block_1'").fetchone()[0]
+    bench = Bench(path, second=1000)
+    bench.keeper.close()
+    data = bytearray(path.read_bytes())
+    data[(root - 1) * PAGE_SIZE : root * PAGE_SIZE] = b"\x05" * PAGE_SIZE
+    data[data.index(payload[-20:])] ^= 1
+    path.write_bytes(data)
+    bench.keeper.read("main", 1, 5, 1000)
+    bench.seal(1)
+    assert path.with_name("buffer.db.broken-1").exists()
+    assert bench.keeper.ledgers["main"].damaged == 1
+    bench.keeper.close()
