@@ -202,3 +202,22 @@ def test_a_payload_that_a_salvage_while_running_found_damaged_is_told_in_the_nex
     assert path.with_name("buffer.db.broken-1").exists()
     assert bench.keeper.ledgers["main"].damaged == 1
     bench.keeper.close()
+
+
+def test_a_row_whose_bytes_have_become_nothing_is_damage_like_any_other(path):
+    """SQLite minds no type that damage makes of a column, whatever the table says; a start does not fail of it."""
+    bench = Bench(path)
+    bench.seal(6)
+    envelope = bench.blocks()["main", 3][0]
+    bench.keeper.close()
+    kind = 2 * len(envelope) + 12  # a blob's serial type, here of two bytes
+    data = bytearray(path.read_bytes())
+    at = data.index(envelope)
+    at = data.rindex(bytes([0x80 | kind >> 7, kind & 0x7F]), at - 8, at)
+    data[at : at + 2] = bytes(2)
+    path.write_bytes(data)
+    again = Bench(path, second=500)
+    again.seal(2)
+    assert again.keeper.ledgers["main"].damaged == 1
+    assert ("main", 3) not in again.blocks()
+    again.keeper.close()
