@@ -261,7 +261,7 @@ def _block(envelope: object, payload: object) -> Block:
 
 
 def _blob(value: object) -> bytes:
-    """Give what should be bytes; damage can make any type of it, which SQLite does not mind, and which is proven bad."""
+    """Give what should be bytes. Damage can make any type of it, and SQLite does not mind: then it is none."""
     return value if isinstance(value, bytes) else b""
 
 
