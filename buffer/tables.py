@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -128,6 +129,7 @@ class Tables:
             return []
         select = f"SELECT position, envelope, payload FROM block_{number:d}"  # noqa: S608
         found = self._rows(f"{select} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?", first, last, limit)
+        self._ascend(found, first, last)
         return [(position, _block(envelope, payload)) for position, envelope, payload in found]
 
     def marked_rows(self, stream: str, first: int, last: int, limit: int) -> list[tuple[int, Block, int | None]]:
@@ -137,6 +139,7 @@ class Tables:
             return []
         select = f"SELECT position, envelope, payload, gone FROM block_{number:d}"  # noqa: S608
         found = self._rows(f"{select} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?", first, last, limit)
+        self._ascend(found, first, last)
         return [(position, _block(envelope, payload), gone) for position, envelope, payload, gone in found]
 
     def payloads(
@@ -237,6 +240,12 @@ class Tables:
     ) -> None:
         """Close."""
         self.close()
+
+    def _ascend(self, rows: list[tuple[Any, ...]], first: int, last: int) -> None:
+        """Raise BufferCorrupt where a damaged row's number is out of order: no question would find it to take it away."""
+        places = [first - 1, *(row[0] for row in rows), last + 1]
+        if any(after <= before for before, after in pairwise(places)) and rows:
+            raise BufferCorrupt(path=str(self.path), reason="rows out of order")
 
     def _walk(self, query: str) -> Iterator[tuple[Any, ...]]:
         try:

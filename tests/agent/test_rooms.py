@@ -247,3 +247,35 @@ def test_a_commit_without_room_gets_more_than_the_end_of_a_round_of_thinning(tmp
     assert bench.keeper.ledgers["main"].evicted > 10
     bench.keeper.close()
     assert proven(path).verdict == "complete"
+
+
+def test_a_hole_of_several_blocks_that_a_reader_met_is_counted_once(tmp_path: Path) -> None:
+    """Each of its positions is suspected; the first of them names the whole run."""
+    bench = Bench(tmp_path / "buffer.db")
+    bench.seal(10)
+    assert bench.keeper._store is not None
+    bench.keeper._store.connection.execute("DELETE FROM block_1 WHERE position BETWEEN 3 AND 5")
+    assert bench.keeper.read("main", 1, 9, 1 << 20).damaged == (3, 4, 5)
+    bench.seal(2)
+    assert bench.keeper.ledgers["main"].damaged == 3
+    bench.keeper.close()
+    assert proven(tmp_path / "buffer.db").verdict == "complete"
+
+
+def test_a_row_whose_number_is_out_of_order_condemns_the_file(tmp_path: Path) -> None:
+    """No question finds it by that number, so it could never be taken away: the file is salvaged."""
+    path = tmp_path / "buffer.db"
+    bench = Bench(path)
+    bench.seal(6)
+    envelope = bench.blocks()["main", 3][0]
+    bench.keeper.close()
+    data = bytearray(path.read_bytes())
+    at = data.index(envelope)
+    at = data.rindex(bytes([3]), at - 9, at - 6)  # the rowid stands before the record's header
+    data[at] = 0
+    path.write_bytes(data)
+    again = Bench(path, second=500)
+    again.seal(2)
+    assert path.with_name("buffer.db.broken-1").exists()
+    again.keeper.close()
+    assert proven(path).verdict == "complete"
