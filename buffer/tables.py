@@ -242,7 +242,7 @@ class Tables:
         self.close()
 
     def _ascend(self, rows: list[tuple[Any, ...]], first: int, last: int) -> None:
-        """Raise BufferCorrupt where a damaged row's number is out of order: no question would find it to take it away."""
+        """Raise BufferCorrupt where a row's number is out of order: no question would find it to take it away."""
         places = [first - 1, *(row[0] for row in rows), last + 1]
         if any(after <= before for before, after in pairwise(places)) and rows:
             raise BufferCorrupt(path=str(self.path), reason="rows out of order")
