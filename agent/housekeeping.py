@@ -249,7 +249,8 @@ class Housekeeping:
         damages: list[Damage] = []
         for stream, position in sorted(self._suspects)[:SCRUB_ROWS]:
             self._suspects.discard((stream, position))
-            damages += self._store.scrub(stream, position, 1).damages
+            if not any(_covers(one, stream, position) for one in damages):  # a run is found by its first
+                damages += self._store.scrub(stream, position, 1).damages
         if damages:
             return tuple(dict.fromkeys(damages))
         for stream in self._store.streams():
@@ -265,6 +266,11 @@ class Housekeeping:
                 one.upto, one.rounds = 0, one.rounds + 1
             damages += done.damages
         return tuple(damages)
+
+
+def _covers(damage: Damage, stream: str, position: int) -> bool:
+    account = damage.account
+    return account.stream == stream and account.first <= position <= account.last
 
 
 def _all(last: int) -> Intervals:

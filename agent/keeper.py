@@ -47,7 +47,7 @@ from buffer.errors import (
 from buffer.frame import Layout
 from buffer.intervals import Intervals
 from buffer.keys import Signer
-from buffer.salvage import holes
+from buffer.salvage import bare, holes
 from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
 from buffer.store import Store
 
@@ -432,8 +432,12 @@ class Keeper:
         """Give the store as it is open; after a failed commit, open it again in a new epoch."""
         if self._store is None or self._sealer is None:
             store = self._open_ours()
-            self._housekeeping = Housekeeping(self._site.rules, store, self._moment().boot_ns)
-            self._sealer = self._sealer_of(store.epoch)
+            try:
+                self._housekeeping = Housekeeping(self._site.rules, store, self._moment().boot_ns)
+                self._sealer = self._sealer_of(store.epoch)
+            except BaseException:  # what it notes may be damaged too, and the lock must not outlive the store
+                store.close()
+                raise
             self._store, self.epoch = store, store.epoch
         return self._store, self._sealer
 
@@ -458,13 +462,16 @@ class Keeper:
         return opened.store
 
     def _note_break(self, opened: Opened) -> None:
-        """Note what every stream's next `start` must say; and, of a salvaged file, the holes that nothing explains."""
+        """Note what every stream's next `start` must say; and, of a salvaged file, what is gone unexplained."""
         store = opened.store
         self._broken = opened
         self._known.update(dict.fromkeys((*self._site.catalogues, *store.streams()), "lost"))
         if opened.aside:
             self._doubts = 0
-            self._plan(tuple(telling.hole(stream, *run) for stream in store.streams() for run in holes(store, stream)))
+            found = [telling.hole(stream, *run) for stream in store.streams() for run in holes(store, stream)]
+            for stream in store.streams():
+                found += [one for at in bare(store, stream) for one in store.scrub(stream, at, 1).damages]
+            self._plan(tuple(found))
             if self._branch is not None:
                 self._branch.changes = ()
 

@@ -420,7 +420,7 @@ class Recorder:
         try:
             lost = self._ring.take_lost(await self._owner.call(self._keeper.reach))
             if lost:
-                await self._hold({stream: self._naming(stream, run) for stream, run in lost.items()})
+                await self._name(lost)
             kept = await self._adopt(written)
         except CommitFailed as error:
             self._commit_failed(error, ())
@@ -436,6 +436,14 @@ class Recorder:
         except CommitFailed:
             self._ring.tried()
             raise
+
+    async def _name(self, lost: dict[str, Lost]) -> None:
+        """Seal what says which blocks are lost, behind all that is in memory."""
+        batches = {stream: self._naming(stream, run) for stream, run in lost.items()}
+        kept = await self._owner.call(lambda: self._keeper.seal_volatile(batches))
+        self._ring.add_naming(kept, lost)
+        self._note_ledger()
+        self._announce(kept)
 
     def _naming(self, stream: str, lost: Lost) -> Batch:
         """Give the event that names blocks for which there was no room; the store counts them where it adopts."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from agent.health import StreamHealth
 from agent.log import Log
-from buffer.changes import DAMAGED, LOST, Account, Aged, Change, Damage, Thinned
+from buffer.changes import DAMAGED, LOST, Account, Aged, Change, Damage, Loss, Thinned
 from buffer.frame import Event
 from buffer.scrub import NO_ROW
 from buffer.seal import Batch
@@ -36,13 +36,14 @@ def with_events(
     return told
 
 
-def told_again(store: Store, changes: Iterable[Change]) -> list[Damage]:
+def told_again(store: Store, changes: Iterable[Change]) -> list[Damage | Loss]:
     """Give the older holes of streams of which a block is set aside that may have held the word of them."""
     whole = {one.account.stream for one in changes if isinstance(one, Damage) and not one.envelope_good}
     return [
-        hole(stream, *span)
+        Loss(hole(stream, *span).account) if reason == LOST else hole(stream, *span)
         for stream in sorted(whole)
-        for span in store.absent(stream, 1, store.last_position(stream), DAMAGED, LOST)
+        for reason in (DAMAGED, LOST)
+        for span in store.absent(stream, 1, store.last_position(stream), reason)
     ]
 
 

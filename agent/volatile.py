@@ -5,7 +5,8 @@ What is always true here:
 - The ring holds at most `RING_BYTES` of volatile blocks, about an hour of a large station. What no longer fits goes in
   this order: readings that every uplink has acknowledged, other readings, oldest first; then what explains them.
 - What went is counted by stream until an event `lost` has named it: once each, and nothing that the store turns out to
-  have after a commit in doubt.
+  have after a commit in doubt. The blocks that name it may stand beyond the bound until the store has them; where one
+  goes after all, what it named is untold again.
 - A fault that a retry mends makes no volatile epoch: the store must have failed for `VOLATILE_AFTER_S`, or as much
   must wait as may wait. A `buffer_error` stands in `status` from the first failure on.
 
@@ -86,6 +87,7 @@ class Ring:
     _entries: OrderedDict[tuple[str, int], _Entry] = field(default_factory=OrderedDict)
     _tried: dict[str, int] = field(default_factory=dict)
     _untold: dict[tuple[str, bool], Lost] = field(default_factory=dict)
+    _naming: dict[tuple[str, int], Lost] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count the blocks."""
@@ -93,12 +95,21 @@ class Ring:
 
     def add(self, kept: Iterable[Kept], delivered: Delivered) -> None:
         """Take blocks just sealed; make room for them."""
+        self._take(kept)
+        if self.size > self.limit:
+            self._make_room(self.limit - self.limit // 16, delivered)
+
+    def add_naming(self, kept: Iterable[Kept], lost: dict[str, Lost]) -> None:
+        """Take the blocks that name what went, however full it is: what went for their sake would not be named."""
+        last = {one.stream: one.position for one in kept}
+        self._naming.update({(stream, last[stream]): one for stream, one in lost.items()})
+        self._take(kept)
+
+    def _take(self, kept: Iterable[Kept]) -> None:
         for one in kept:
             header = read_header(one.block.envelope)
             self._entries[one.stream, one.position] = _Entry(one, header.kind, header.readings)
             self.size += one.block.size
-        if self.size > self.limit:
-            self._make_room(self.limit - self.limit // 16, delivered)
 
     def _make_room(self, upto: int, delivered: Delivered) -> None:
         """Let go until so many bytes are left; a little at a time would mean looking at all of them each time."""
@@ -121,6 +132,8 @@ class Ring:
         self.gone.setdefault(stream, Intervals()).add(position)
         key = stream, position <= self._tried.get(stream, 0)
         lost = Lost(position, position, 1, entry.readings)
+        named = self._naming.pop((stream, position), None)
+        lost = lost if named is None else lost | named
         self._untold[key] = self._untold[key] | lost if key in self._untold else lost
 
     def get(self, stream: str, position: int) -> Kept | None:
@@ -168,4 +181,5 @@ class Ring:
         """Let go of everything: the store has it."""
         self._entries.clear()
         self._tried.clear()
+        self._naming.clear()
         self.size = 0

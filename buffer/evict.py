@@ -25,6 +25,8 @@ BATCH = 64
 LOOK = 4096
 """Rows that one look walks over at most."""
 MOST_THINNED = 1 << 20
+THIN_LOOKS = 4
+"""Looks that one slice of thinning takes: where a commit waits for room, the end of a round must not be all it gets."""
 _NEWEST_STAY = 16
 """So many blocks at the end of a stream stay, whatever the policy: they may be on their way."""
 
@@ -74,15 +76,28 @@ class Evictor:
     def thin(self, stream: str, within: Intervals) -> tuple[Change, ...]:
         """Give the next payloads that thinning takes, and how far it has come then."""
         number, end = self._tables.number(stream), self._tables.last_position(stream) - _NEWEST_STAY
-        every = self._tables.note(f"{THIN_EVERY}-{number}", 2)
-        begin = self._tables.note(f"{THIN_UPTO}-{number}") + 1
-        for first, last in within.overlap(Intervals([(begin, end)] if begin <= end else [])):
-            last = min(last, first + LOOK - 1)  # noqa: PLW2901 - a look is bounded
+        begun = every, upto = (
+            self._tables.note(f"{THIN_EVERY}-{number}", 2),
+            self._tables.note(f"{THIN_UPTO}-{number}"),
+        )
+        found: dict[int, Header] = {}
+        for _ in range(THIN_LOOKS):
+            left = within.overlap(Intervals([(upto + 1, end)] if upto < end else []))
+            if not left and (every >= MOST_THINNED or not upto):
+                break
+            if not left:
+                every, upto = every * 2, 0
+                continue
+            first, last = next(iter(left))
+            last = min(last, first + LOOK - 1)
             rows = self._tables.payloads(stream, first, last, BATCH, keep_every=every)
             upto = rows[-1][0] if len(rows) == BATCH else last
-            eviction = _eviction(stream, self._proven(stream, rows), "thin")
-            return (*([eviction] if eviction else []), Thinned(stream, every, upto))
-        return (Thinned(stream, every * 2, 0),) if every < MOST_THINNED and begin > 1 else ()
+            found.update(self._proven(stream, rows))
+            if len(found) >= BATCH:
+                break
+        eviction = _eviction(stream, sorted(found.items()), "thin")
+        thinned = [Thinned(stream, every, upto)] if (every, upto) != begun else []
+        return (*([eviction] if eviction else []), *thinned)
 
     def _proven(self, stream: str, rows: list[tuple[int, bytes]]) -> list[tuple[int, Header]]:
         """Keep what is data. What is not proven is left to the scrub, which sets it aside."""

@@ -121,7 +121,7 @@ def _take_away(database: sqlite3.Connection, number: int, change: Damage | Loss 
     select = f"SELECT gone, count(*) FROM block_{number:d} WHERE position BETWEEN ? AND ?"  # noqa: S608
     counted = database.execute(f"{select} AND payload IS NULL GROUP BY gone", (first, last)).fetchall()
     for gone, blocks in counted:
-        if gone is not None:
+        if isinstance(gone, int):  # what damage has made another type was never counted
             count(database, number, REASON.get(gone, DAMAGED), -blocks)
     database.execute(f"DELETE FROM block_{number:d} WHERE position BETWEEN ? AND ?", (first, last))  # noqa: S608
     count(database, number, reason, change.account.blocks)

@@ -89,6 +89,12 @@ def holes(store: Store, stream: str) -> list[tuple[int, int]]:
     return store.absent(stream, 1, end, DAMAGED, LOST, PRUNED).union(store.present(stream)).gaps(1, end)
 
 
+def bare(store: Store, stream: str) -> list[int]:
+    """Give the positions whose payload is gone without a word."""
+    select = f"SELECT position FROM block_{store.number_of(stream):d} WHERE payload IS NULL AND gone IS NULL"  # noqa: S608
+    return [position for (position,) in store.connection.execute(select)]
+
+
 def _read_through(path: Path) -> None:
     with path.open("rb") as file:
         while file.read(_CHUNK):

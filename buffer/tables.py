@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -118,7 +119,7 @@ class Tables:
         if self.schema < WITH_LEDGER:
             return None
         for (encoded,) in self._rows(_ACKNOWLEDGED, HEAD, self.number(stream)):
-            found = decode_head(encoded)
+            found = decode_head(_blob(encoded))
             return found[1] if found is not None and found[0] == stream else None
         return None
 
@@ -129,7 +130,8 @@ class Tables:
             return []
         select = f"SELECT position, envelope, payload FROM block_{number:d}"  # noqa: S608
         found = self._rows(f"{select} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?", first, last, limit)
-        return [(position, Block(envelope, payload)) for position, envelope, payload in found]
+        self._ascend(found, first, last)
+        return [(position, _block(envelope, payload)) for position, envelope, payload in found]
 
     def marked_rows(self, stream: str, first: int, last: int, limit: int) -> list[tuple[int, Block, int | None]]:
         """Give rows as `rows` does, each with the number of the reason why its payload is gone."""
@@ -138,7 +140,8 @@ class Tables:
             return []
         select = f"SELECT position, envelope, payload, gone FROM block_{number:d}"  # noqa: S608
         found = self._rows(f"{select} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?", first, last, limit)
-        return [(position, Block(envelope, payload), gone) for position, envelope, payload, gone in found]
+        self._ascend(found, first, last)
+        return [(position, _block(envelope, payload), gone) for position, envelope, payload, gone in found]
 
     def payloads(
         self, stream: str, first: int, last: int, limit: int, *, newest: bool = False, keep_every: int = 0
@@ -157,7 +160,8 @@ class Tables:
             last,
             limit,
         )
-        return found[::-1] if newest else found
+        proper = [(position, _blob(envelope)) for position, envelope in found]
+        return proper[::-1] if newest else proper
 
     def acknowledged(self, uplink: str, stream: str) -> Intervals:
         """Give the positions of a stream that an uplink has acknowledged. What cannot be read is sent again."""
@@ -238,6 +242,12 @@ class Tables:
         """Close."""
         self.close()
 
+    def _ascend(self, rows: list[tuple[Any, ...]], first: int, last: int) -> None:
+        """Raise BufferCorrupt where a row's number is out of order: no question would find it to take it away."""
+        places = [first - 1, *(row[0] for row in rows), last + 1]
+        if any(after <= before for before, after in pairwise(places)) and rows:
+            raise BufferCorrupt(path=str(self.path), reason="rows out of order")
+
     def _walk(self, query: str) -> Iterator[tuple[Any, ...]]:
         try:
             yield from self._db.execute(query)
@@ -246,8 +256,7 @@ class Tables:
 
     def _one(self, query: str, key: bytes) -> bytes | None:
         for (encoded,) in self._rows(query, key):
-            found: bytes = encoded
-            return found
+            return _blob(encoded)
         return None
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
@@ -255,6 +264,15 @@ class Tables:
             return self._db.execute(query, values).fetchall()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise unreadable(self.path, error) from error
+
+
+def _block(envelope: object, payload: object) -> Block:
+    return Block(_blob(envelope), None if payload is None else _blob(payload))
+
+
+def _blob(value: object) -> bytes:
+    """Give what should be bytes. Damage can make any type of it, and SQLite does not mind: then it is none."""
+    return value if isinstance(value, bytes) else b""
 
 
 def unreadable(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> BufferUnreadable:

@@ -13,7 +13,7 @@ from buffer.block import open_envelope, payload_bytes, trust
 from buffer.columnar import decode_payload
 from buffer.errors import BufferForeign, BufferUnreadable
 from buffer.salvage import finish
-from buffer.store import Reader, Store
+from buffer.store import PAGE_SIZE, Reader, Store
 
 TRUSTED = (key().public_key,)
 
@@ -163,3 +163,61 @@ def test_corruption_met_while_running_is_salvaged_and_polling_goes_on(path):
     assert ledger.damaged == 0
     assert ledger.head > before.head
     bench.keeper.close()
+
+
+def test_a_damaged_page_of_notes_is_salvaged_and_bars_no_start(path):
+    """It is met behind the opening proper, by housekeeping: the lock must not outlive the store that is given up."""
+    bench = Bench(path)
+    bench.seal(3)
+    bench.keeper.close()
+    with closing(sqlite3.connect(path)) as database:
+        roots = database.execute("SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'note'").fetchall()
+    with path.open("r+b") as file:
+        for (root,) in roots:
+            file.seek((root - 1) * PAGE_SIZE)
+            file.write(b"\xff" * PAGE_SIZE)
+    again = Bench(path, second=500)
+    again.seal(2)
+    assert again.keeper.ledgers["main"].damaged == 0
+    again.keeper.close()
+
+
+def test_a_payload_that_a_salvage_while_running_found_damaged_is_told_in_the_next_commit(path):
+    """The ledger does not count as held, until the scrub comes by, what is not there."""
+    bench = Bench(path)
+    bench.seal(60)
+    payload = bench.blocks()["main", 30][1]
+    assert payload is not None
+    bench.keeper.close()
+    with closing(sqlite3.connect(path)) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'block_1'").fetchone()[0]
+    bench = Bench(path, second=1000)
+    bench.keeper.close()
+    data = bytearray(path.read_bytes())
+    data[(root - 1) * PAGE_SIZE : root * PAGE_SIZE] = b"\x05" * PAGE_SIZE
+    data[data.index(payload[-20:])] ^= 1
+    path.write_bytes(data)
+    bench.keeper.read("main", 1, 5, 1000)
+    bench.seal(1)
+    assert path.with_name("buffer.db.broken-1").exists()
+    assert bench.keeper.ledgers["main"].damaged == 1
+    bench.keeper.close()
+
+
+def test_a_row_whose_bytes_have_become_nothing_is_damage_like_any_other(path):
+    """SQLite minds no type that damage makes of a column, whatever the table says; a start does not fail of it."""
+    bench = Bench(path)
+    bench.seal(6)
+    envelope = bench.blocks()["main", 3][0]
+    bench.keeper.close()
+    kind = 2 * len(envelope) + 12  # a blob's serial type, here of two bytes
+    data = bytearray(path.read_bytes())
+    at = data.index(envelope)
+    at = data.rindex(bytes([0x80 | kind >> 7, kind & 0x7F]), at - 8, at)
+    data[at : at + 2] = bytes(2)
+    path.write_bytes(data)
+    again = Bench(path, second=500)
+    again.seal(2)
+    assert again.keeper.ledgers["main"].damaged == 1
+    assert ("main", 3) not in again.blocks()
+    again.keeper.close()

@@ -17,7 +17,7 @@ from rig import until
 from agent.housekeeping import Rules
 from agent.kept import Kept
 from agent.opener import ROOM_BYTES
-from buffer.changes import Eviction
+from buffer.changes import Eviction, Thinned
 from buffer.errors import CommitFailed, StoreFull
 from buffer.frame import Frame
 from buffer.intervals import Intervals
@@ -229,3 +229,53 @@ async def test_a_disk_that_has_less_left_than_the_reserve_is_an_alarm_within_ten
         assert bench.health.buffer_error is None
         bench.keeper._house.rules = plenty
         await until(lambda: bench.health.buffer_alarm is None, 10)
+
+
+def test_a_commit_without_room_gets_more_than_the_end_of_a_round_of_thinning(tmp_path: Path) -> None:
+    """What a failed commit planned is not written: with one scant slice it would be planned, and fail, for ever."""
+    path = tmp_path / "buffer.db"
+    bench = Bench(path, quota=Quota(1_000_000, 10**18, 0, "thin"))
+    bench.seal(100)
+    house = bench.keeper._house
+    ends = {stream: bench.keeper.ledgers[stream].head - 16 for stream in STREAMS}
+    bench.keeper._planned = tuple(Thinned(stream, 2, end) for stream, end in ends.items())
+    bench.keeper.seal({"main": noisy(5000, 10)}, {})
+    found = [one for one in house.urgent({}) if isinstance(one, Eviction)]
+    assert sum(len(one.positions) for one in found) > 2 * len(STREAMS)
+    bench.keeper._planned = tuple(house.urgent({}))
+    bench.keeper.seal({"main": noisy(5001, 10)}, {})
+    assert bench.keeper.ledgers["main"].evicted > 10
+    bench.keeper.close()
+    assert proven(path).verdict == "complete"
+
+
+def test_a_hole_of_several_blocks_that_a_reader_met_is_counted_once(tmp_path: Path) -> None:
+    """Each of its positions is suspected; the first of them names the whole run."""
+    bench = Bench(tmp_path / "buffer.db")
+    bench.seal(10)
+    assert bench.keeper._store is not None
+    bench.keeper._store.connection.execute("DELETE FROM block_1 WHERE position BETWEEN 3 AND 5")
+    assert bench.keeper.read("main", 1, 9, 1 << 20).damaged == (3, 4, 5)
+    bench.seal(2)
+    assert bench.keeper.ledgers["main"].damaged == 3
+    bench.keeper.close()
+    assert proven(tmp_path / "buffer.db").verdict == "complete"
+
+
+def test_a_row_whose_number_is_out_of_order_condemns_the_file(tmp_path: Path) -> None:
+    """No question finds it by that number, so it could never be taken away: the file is salvaged."""
+    path = tmp_path / "buffer.db"
+    bench = Bench(path)
+    bench.seal(6)
+    envelope = bench.blocks()["main", 3][0]
+    bench.keeper.close()
+    data = bytearray(path.read_bytes())
+    at = data.index(envelope)
+    at = data.rindex(bytes([3]), at - 9, at - 6)  # the rowid stands before the record's header
+    data[at] = 0
+    path.write_bytes(data)
+    again = Bench(path, second=500)
+    again.seal(2)
+    assert path.with_name("buffer.db.broken-1").exists()
+    again.keeper.close()
+    assert proven(path).verdict == "complete"

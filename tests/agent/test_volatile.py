@@ -80,6 +80,24 @@ def test_what_a_commit_in_doubt_brought_into_the_store_is_not_lost():
         assert (lost.first, lost.last, lost.blocks) == ((21, 30, 10) if came_through else (1, 30, 30))
 
 
+def test_nothing_goes_for_the_sake_of_the_blocks_that_name_what_went():
+    """They may stand beyond the bound; where one of them goes in the end, what it named is told again."""
+    blocks = volatile_blocks(30)
+    size = sum(one.block.size for one in blocks[:-1])
+    ring = Ring(limit=size)
+    ring.add(blocks[:-1], nobody)
+    ring._drop(ring._entries["main", 10])
+    lost = ring.take_lost({})
+    assert (lost["main"].first, lost["main"].last) == (10, 10)
+    ring.size = ring.limit
+    ring.add_naming([blocks[-1]], lost)
+    assert ring.take_lost({}) == {}
+    assert ring.get("main", 30) == blocks[-1]
+    ring._make_room(0, nobody)
+    again = ring.take_lost({})["main"]
+    assert (again.first, again.last, again.blocks) == (1, 30, 30)
+
+
 def test_the_ring_gives_at_least_one_block_however_few_bytes():
     """As the store does; and says what had no room."""
     blocks = volatile_blocks(10)
