@@ -10,7 +10,7 @@ import pytest
 from buffer.carve import Pages, rows
 
 SIZE = 1024
-LENGTHS = (0, 1, 100, 900, 975, 976, 990, 1000, 1100, 2000, 2100, 5000, 30_000)
+LENGTHS = (0, 1, 100, *range(660, 840, 7), 1000, 1100, *range(1690, 1860, 7), 5000, 30_000)
 """Around what a leaf of a thousand bytes holds whole, with a part left in it, and with the least left in it."""
 
 
@@ -91,6 +91,21 @@ def test_every_version_of_a_row_is_found(file, tmp_path):
             shutil.copy(file.with_name(f"any.db{end}"), copy.with_name(f"copy.db{end}"))
     payloads = {columns[2] for _, columns in carved(copy)}
     assert {bytes(5000), b"\x05" * 5000} <= payloads
+
+
+def test_an_older_version_is_found_where_the_last_one_leads_nowhere(file, tmp_path):
+    """The chain of the log is torn; that of the file is whole."""
+    with closing(table(file)) as db:
+        db.execute("INSERT INTO t VALUES (1, x'01', zeroblob(5000), 0)")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.execute("UPDATE t SET payload = ?", (b"\x05" * 5000,))
+        data, log = file.read_bytes(), bytearray(file.with_name("any.db-wal").read_bytes())
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(data)
+    first = log.index(b"\x05" * 1000, log.index(b"\x05" * 1000) + SIZE)
+    log[first - 4 : first] = b"\xff" * 4
+    copy.with_name("copy.db-wal").write_bytes(log)
+    assert {columns[2] for _, columns in carved(copy)} == {bytes(5000)}
 
 
 def test_a_row_whose_overflow_ends_too_early_is_none(file):
