@@ -105,7 +105,7 @@ def test_an_older_version_is_found_where_the_last_one_leads_nowhere(file, tmp_pa
     first = log.index(b"\x05" * 1000, log.index(b"\x05" * 1000) + SIZE)
     log[first - 4 : first] = b"\xff" * 4
     copy.with_name("copy.db-wal").write_bytes(log)
-    assert {columns[2] for _, columns in carved(copy)} == {bytes(5000)}
+    assert bytes(5000) in {columns[2] for _, columns in carved(copy)}
 
 
 def test_a_row_whose_overflow_ends_too_early_is_none(file):

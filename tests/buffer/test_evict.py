@@ -48,6 +48,15 @@ def test_the_newest_of_a_long_stream_go_a_batch_at_a_time(store, monkeypatch):
     assert found == [tuple(range(a, a + 10)) for a in (36, 26, 16, 6)]
 
 
+def test_a_look_for_the_newest_ends_with_the_stretch_it_has_walked_over(store, monkeypatch):
+    """However many stretches there are; what is left of one is taken together with the one before."""
+    fill(store, 60)
+    monkeypatch.setattr(evict, "LOOK", 10)
+    evictor, within = Evictor(store, store.trusted), Intervals([(2, 20), (31, 44)])
+    assert evictor.newest("main", within).positions == tuple(range(35, 45))
+    assert evictor.newest("main", within).positions == (*range(11, 21), *range(31, 35))
+
+
 def test_thinning_comes_to_the_end_and_begins_again_more_coarsely(store):
     """Every second stays, then every fourth; where nothing was thinned, nothing begins again."""
     fill(store, 40)
@@ -124,17 +133,18 @@ def test_a_header_that_cannot_be_read_ends_a_run(store, wrong):
     assert (account.first, account.last) == (2, 11)
 
 
-def test_a_run_that_is_not_chained_or_not_signed_stays(store):
-    """Headers that can be read prove nothing yet."""
+@pytest.mark.parametrize("position", [10, 20])
+def test_a_run_that_is_not_chained_or_not_signed_stays(store, position):
+    """Headers that can be read prove nothing yet: in the middle by the links, at the end by the signature."""
     fill(store, 30)
     bare(store, 1, 20)
     wanted = Pruner(store, store.trusted).oldest("main", ALL)
     assert wanted is not None
     assert Pruner(store, {}).oldest("main", ALL) is None
-    (end,) = store.rows("main", 20, 20)
-    forged = bytearray(end[1].envelope)
+    ((_, block),) = store.rows("main", position, position)
+    forged = bytearray(block.envelope)
     forged[-1] ^= 1
-    damage(store, "UPDATE block_1 SET envelope = ? WHERE position = 20", bytes(forged))
+    damage(store, "UPDATE block_1 SET envelope = ? WHERE position = ?", bytes(forged), position)
     assert Pruner(store, store.trusted).oldest("main", ALL) is None
 
 
