@@ -162,7 +162,7 @@ async def test_a_packet_above_the_maximum_is_never_sent_and_tried_when_the_broke
                     event for kept in bench.committed for event in [kept.block.payload or b""] if kept.stream == "main"
                 ]
                 assert events
-                told = [key for key in bench.recorder._merged if key[0] == "block-parked"]
+                told = [key for key in bench.recorder._gathering.merged if key[0] == "block-parked"]
                 assert bool(told) == (attempt == 0)
         assert not broker.violations
         broker.after = Plan()
