@@ -66,6 +66,19 @@ class Scrubbing:
     owed: float = 0.0
 
 
+def damaged_ends(store: Store) -> list[Damage]:
+    """Prove the last blocks of every stream; give what is damaged."""
+    found: list[Damage] = []
+    for stream in store.streams():
+        end = store.last_position(stream)
+        first = max(1, end - PROVE_LAST + 1)
+        while first <= end:
+            done = store.scrub(stream, first, SCRUB_ROWS)
+            found += done.damages
+            first = done.last + 1
+    return found
+
+
 class Housekeeping:
     """The plans for one opening of the store."""
 
@@ -267,19 +280,6 @@ class Housekeeping:
                 one.upto, one.rounds = 0, one.rounds + 1
             damages += done.damages
         return tuple(damages)
-
-
-def damaged_ends(store: Store) -> list[Damage]:
-    """Prove the last blocks of every stream; give what is damaged."""
-    found: list[Damage] = []
-    for stream in store.streams():
-        end = store.last_position(stream)
-        first = max(1, end - PROVE_LAST + 1)
-        while first <= end:
-            done = store.scrub(stream, first, SCRUB_ROWS)
-            found += done.damages
-            first = done.last + 1
-    return found
 
 
 def _all(last: int) -> Intervals:
