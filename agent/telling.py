@@ -23,6 +23,17 @@ from buffer.store import Store
 _log = Log("keeper")
 
 
+def knowing(sealer: Sealer, known: str | None, broken: Opened | None) -> Sealer:
+    """Give the sealer that says in a `start` how the block before it is known; None: as the sealer says already."""
+    opening = sealer.opening
+    if known is None or opening is None:
+        return sealer
+    opening = opening._replace(predecessor=known)
+    if known == "lost" and broken is not None:
+        opening = opening._replace(aside=broken.aside or "", highest=broken.highest)
+    return replace(sealer, opening=opening)
+
+
 def with_events(
     batches: Mapping[str, Batch], changes: Iterable[Change], boot_ns: int, new_event_id: Callable[[], bytes]
 ) -> dict[str, Batch]:
@@ -92,14 +103,3 @@ def ledger_of(store: Store, stream: str) -> StreamHealth:
     return replace(
         ledger, seq=head.seq, digest=head.digest.hex(), readings=readings, ticks_missed=missed, dropped=dropped
     )
-
-
-def knowing(sealer: Sealer, known: str | None, broken: Opened | None) -> Sealer:
-    """Give the sealer that says in a `start` how the block before it is known; None: as the sealer says already."""
-    opening = sealer.opening
-    if known is None or opening is None:
-        return sealer
-    opening = opening._replace(predecessor=known)
-    if known == "lost" and broken is not None:
-        opening = opening._replace(aside=broken.aside or "", highest=broken.highest)
-    return replace(sealer, opening=opening)
