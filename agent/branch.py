@@ -91,3 +91,12 @@ def kept_of(group: Sequence[Sealed]) -> tuple[Kept, ...]:
         for sealed in group
         for position, block in enumerate(sealed.blocks, start=sealed.head.seq - len(sealed.blocks) + 1)
     )
+
+
+def between(low: Mapping[str, Head], found: Mapping[str, Head], high: Mapping[str, Head]) -> bool:
+    """Say whether each stream ends at one of our blocks: its signature says that it is ours."""
+
+    def seq(heads: Mapping[str, Head], stream: str) -> int:
+        return heads[stream].seq if stream in heads else 0
+
+    return all(seq(low, stream) <= seq(found, stream) <= seq(high, stream) for stream in {*found, *high})

@@ -35,7 +35,7 @@ from buffer.errors import BlockInvalid
 from buffer.frame import Layout
 from buffer.intervals import Intervals
 from buffer.layout import catalogue_digest, decode_catalogue, decode_layout, layout_id
-from buffer.store import MAX_POSITION, Reader
+from buffer.reader import MAX_POSITION, Reader
 from buffer.timeline import Bracket, Placed, Timeline
 from buffer.trust import KeyRing
 from buffer.verify import payload_of

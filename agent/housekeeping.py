@@ -36,6 +36,8 @@ NOTE_RUNNING_NS = 300 * NS_PER_S
 AGE_MARKS = 256
 """So many marks of age over `keep`."""
 SCRUB_WITHIN_NS = 20 * 3600 * NS_PER_S
+PROVE_LAST = 1000
+"""Blocks of a stream that are proven before polling begins; the scrub proves the rest."""
 SCRUB_ROWS = 64
 """Rows a slice: some ten milliseconds of proving."""
 PRUNE_AGAIN_NS = 60 * NS_PER_S
@@ -62,6 +64,19 @@ class Scrubbing:
     upto: int = 0
     rounds: int = 0
     owed: float = 0.0
+
+
+def damaged_ends(store: Store) -> list[Damage]:
+    """Prove the last blocks of every stream; give what is damaged."""
+    found: list[Damage] = []
+    for stream in store.streams():
+        end = store.last_position(stream)
+        first = max(1, end - PROVE_LAST + 1)
+        while first <= end:
+            done = store.scrub(stream, first, SCRUB_ROWS)
+            found += done.damages
+            first = done.last + 1
+    return found
 
 
 class Housekeeping:

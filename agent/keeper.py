@@ -26,10 +26,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from agent import rotating, telling
-from agent.branch import Branch, Doubt, kept_of
+from agent.branch import Branch, Doubt, between, kept_of
 from agent.definitions import Definitions
 from agent.health import Document, StreamHealth, Trouble
-from agent.housekeeping import Housekeeping
+from agent.housekeeping import Housekeeping, damaged_ends
 from agent.kept import VOLATILE, AckKey, Definition, Identity, Kept, Reading, Site, Turn
 from agent.log import Log
 from agent.opener import Opened, check_room, open_store, warn_of_library, write_highest
@@ -56,9 +56,6 @@ __all__ = ["Identity", "Keeper", "Site"]
 _log = Log("keeper")
 T = TypeVar("T")
 
-PROVE_LAST = 1000
-"""Blocks of a stream that are proven before polling begins; the scrub proves the rest."""
-_SLICE = 64
 NOTE_HIGHEST_NS = 60 * 10**9
 
 
@@ -110,14 +107,7 @@ class Keeper:
 
     def _prove_end(self, store: Store, uplinks: tuple[str, ...]) -> dict[AckKey, Intervals]:
         streams = dict.fromkeys((*self._site.catalogues, *store.streams()))
-        found: list[Damage] = []
-        for stream in store.streams():
-            end = store.last_position(stream)
-            first = max(1, end - PROVE_LAST + 1)
-            while first <= end:
-                done = store.scrub(stream, first, _SLICE)
-                found += done.damages
-                first = done.last + 1
+        found = damaged_ends(store)
         self._plan(tuple(one for one in found if not telling.is_planned(one, self._planned)), self._planned)
         self._heads = store.heads()
         self.ledgers = {stream: telling.ledger_of(store, stream) for stream in streams}
@@ -216,7 +206,7 @@ class Keeper:
     ) -> tuple[Sealed, ...]:
         self.clock = moment.clock._asdict()
         return tuple(
-            self._knowing(sealer, stream).seal(
+            telling.knowing(sealer, self._known.get(stream), self._broken).seal(
                 stream, heads.get(stream), batch, self._layouts(stream, heads), moment, volatile=volatile
             )
             for stream, batch in batches.items()
@@ -225,16 +215,6 @@ class Keeper:
     def _layouts(self, stream: str, heads: Mapping[str, Head]) -> tuple[Layout, ...]:
         head = heads.get(stream)
         return self._definitions.of_stream(stream, b"" if head is None else head.catalogue)
-
-    def _knowing(self, sealer: Sealer, stream: str) -> Sealer:
-        """Give the sealer that says in a `start` how the block before it is known."""
-        known, opening = self._known.get(stream), sealer.opening
-        if known is None or opening is None:
-            return sealer
-        opening = opening._replace(predecessor=known)
-        if known == "lost" and self._broken is not None:
-            opening = opening._replace(aside=self._broken.aside or "", highest=self._broken.highest)
-        return replace(sealer, opening=opening)
 
     def _came_through(self, store: Store, batches: Mapping[str, Batch]) -> tuple[Kept, ...] | None:
         """Give the blocks of the commit that failed if the store has them after all: its sync may have failed alone."""
@@ -478,7 +458,7 @@ class Keeper:
     def _recognise(self, store: Store, heads: dict[str, Head], *, salvaged: bool) -> None:
         """Make sure of a file that is ours for certain. Of a salvaged one each stream may end anywhere in between."""
         found, may_be = store.heads(), self._may_be or heads
-        if found not in (heads, may_be) and not (salvaged and _between(heads, found, may_be)):
+        if found not in (heads, may_be) and not (salvaged and between(heads, found, may_be)):
             raise BufferUnreadable(path=str(self._site.path), reason="another file stands in its place")
         store.make_sure()
         if found == heads:  # what failed is not there, and may be sealed again
@@ -492,12 +472,3 @@ class Keeper:
         keys = () if custody is None else custody.statements
         opening = Opening(self._new_event_id(), identity.software, identity.hardware, identity.config, keys=keys)
         return Sealer(identity.gateway, self.signer, epoch, self._site.max_block, opening)
-
-
-def _between(low: Mapping[str, Head], found: Mapping[str, Head], high: Mapping[str, Head]) -> bool:
-    """Say whether each stream ends at one of our blocks: its signature says that it is ours."""
-
-    def seq(heads: Mapping[str, Head], stream: str) -> int:
-        return heads[stream].seq if stream in heads else 0
-
-    return all(seq(low, stream) <= seq(found, stream) <= seq(high, stream) for stream in {*found, *high})

@@ -2,23 +2,20 @@
 
 What is always true here:
 
-- Adding a frame is one dictionary look-up and one append; sealing happens in the owner's thread while polling goes on.
+- Frames, changes and events are gathered (`agent.gathering`) while what came before is sealed in the owner's thread.
 - Uplinks learn of a block after its commit and never before (B3).
 - What could not be committed is kept in order and tried again. Where that goes on for some seconds, it is sealed in
   memory instead (`agent.volatile`), and uplinks learn of it as of any block; the store is tried again, later each
   time, and adopts what there was room for. What there was not is named by an event `lost`.
-- While too much waits, pollers wait too, and the ticks they miss are counted.
 - What was acknowledged of blocks in memory is written in the commit that adopts them, and never before.
-- An event of priority, and the first frame after the start, seal at once. A stream seals at least every five minutes,
-  empty if need be. Repeats of one event and subject merge to one a minute.
 """
 
 import asyncio
 import contextlib
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from agent.gathering import Gathering
 from agent.health import Health
 from agent.keeper import Keeper
 from agent.kept import AckKey, Definition, Kept, Reading, Turn
@@ -34,12 +31,6 @@ from buffer.seal import Batch, Moment
 from drivers.api import Clock, Group
 
 NS_PER_S = 10**9
-SEAL_AT_READINGS = 50_000
-"""So many unsealed readings seal early: a commit stays short, memory small."""
-ROOM_READINGS = 400_000
-"""So many readings may wait for a commit before pollers must wait."""
-EMPTY_SEAL_NS = 300 * NS_PER_S
-MERGE_NS = 60 * NS_PER_S
 RECENT_BYTES = 500_000
 TURN_NS = 5 * NS_PER_S
 """However long the interval, the loop turns this often, so that the watchdog sees it live."""
@@ -50,17 +41,6 @@ TOLD = "#told"
 Listener = Callable[[Sequence[Kept]], None]
 
 _log = Log("recorder")
-
-
-@dataclass(slots=True)
-class _Merged:
-    """An event that was entered, and the repeats of it that were not yet."""
-
-    first_ns: int
-    last_ns: int
-    data: Mapping[str, EventData]
-    streams: tuple[str, ...]
-    repeats: int = 0
 
 
 class Recorder:
@@ -81,26 +61,17 @@ class Recorder:
         self._owner = owner
         self.clock = clock
         self._health = health
-        self._streams = tuple(streams)
         self._seal_every_ns = seal_every_ns
         self._new_event_id = new_event_id
-        self._gathering: dict[str, Batch] = {}
-        self._gathered = 0
-        self._waiting: deque[tuple[dict[str, Batch], int]] = deque()
-        self._unsealed = 0
+        self._gathering = Gathering(clock, streams, new_event_id)
         self._stop = asyncio.Event()
-        self._fresh_start = True
-        self._urgent = asyncio.Event()
-        self._roomy = asyncio.Event()
-        self._roomy.set()
+        self._urgent, self._roomy = self._gathering.urgent, self._gathering.roomy
         self._settled: dict[AckKey, Intervals] = {}
         self._unwritten: set[AckKey] = set()
-        self._merged: dict[tuple[str, str], _Merged] = {}
         self._recent: OrderedDict[tuple[str, int], Kept] = OrderedDict()
         self._recent_bytes = 0
         self._ring = Ring()
         self._outage = Outage()
-        self._sealed_ns = dict.fromkeys(self._streams, clock.boot_ns())
         self.listeners: list[Listener] = []
         self.turns = 0
         """Grows with every turn of the sealing loop: the progress that feeds the watchdog."""
@@ -113,63 +84,21 @@ class Recorder:
 
     def add(self, group: Group, frame: Frame) -> None:
         """Take one frame of a group."""
-        self._batch(group.stream).add_frame(group.layout, frame)
-        self._count(len(frame.values))
+        self._gathering.add(group, frame)
 
     def add_changes(self, group: Group, changes: Sequence[Change]) -> None:
         """Take changes of a group, in order of arrival."""
-        self._batch(group.stream).add_changes(group.layout, changes)
-        self._count(len(changes))
+        self._gathering.add_changes(group, changes)
 
     def missed(self, stream: str, ticks: int) -> None:
         """Count ticks that could not be served."""
-        self._batch(stream).ticks_missed += ticks
+        self._gathering.missed(stream, ticks)
 
     def event(
         self, kind: str, *, streams: Iterable[str] | None = None, urgent: bool = False, **data: EventData
     ) -> None:
         """Enter an event in the streams it concerns: by default in all. Its data begin with its subject."""
-        now_ns = self.clock.boot_ns()
-        key = (kind, str(next(iter(data.values()), "")))
-        where = tuple(self._streams if streams is None else streams)
-        merged = self._merged.get(key)
-        if merged is not None and not urgent:
-            merged.repeats += 1
-            merged.last_ns, merged.data, merged.streams = now_ns, data, where
-            return
-        self._merged[key] = _Merged(now_ns, now_ns, data, where)
-        self._enter(kind, now_ns, data, where)
-        if urgent:
-            self._urgent.set()
-
-    def _enter(self, kind: str, t_ns: int, data: Mapping[str, EventData], streams: Iterable[str]) -> None:
-        event = Event(kind, t_ns, self._new_event_id(), tuple(data.items()))
-        for stream in streams:
-            self._batch(stream).events.append(event)
-
-    def _tell_merged(self, age_ns: int) -> None:
-        """Enter what was merged for so long, in the order of last occurrence: the last word in the logbook is true."""
-        now_ns = self.clock.boot_ns()
-        ended = [(key, merged) for key, merged in self._merged.items() if now_ns - merged.first_ns >= age_ns]
-        for (kind, subject), merged in sorted(ended, key=lambda item: item[1].last_ns):
-            del self._merged[kind, subject]
-            if merged.repeats:
-                self._enter(kind, merged.last_ns, {**merged.data, "repeats": merged.repeats}, merged.streams)
-
-    def _batch(self, stream: str) -> Batch:
-        batch = self._gathering.get(stream)
-        if batch is None:
-            batch = self._gathering[stream] = Batch()
-        return batch
-
-    def _count(self, readings: int) -> None:
-        self._gathered += readings
-        self._unsealed += readings
-        if self._fresh_start or self._unsealed >= SEAL_AT_READINGS:
-            self._fresh_start = False
-            self._urgent.set()
-        if self._unsealed >= ROOM_READINGS:
-            self._roomy.clear()
+        self._gathering.event(kind, data, streams, urgent=urgent)
 
     # -- the way out -----------------------------------------------------------------------------------------------
 
@@ -238,7 +167,7 @@ class Recorder:
     async def open(self, uplinks: Iterable[str]) -> None:
         """Open the buffer and learn what each uplink has acknowledged. Raises what the store raises."""
         self._settled = await self._owner.call(lambda: self._keeper.open(_kept_under(uplinks)))
-        self._gathering = {stream: Batch() for stream in self._streams}
+        self._gathering.begin()
         self._note_ledger()
 
     async def admit(self, uplinks: Iterable[str], streams: Iterable[str]) -> None:
@@ -251,14 +180,13 @@ class Recorder:
 
         What fills frames of a layout that goes must have stopped, and of one that comes must not have begun.
         """
-        self._tell_merged(0)
-        self._rotate()
+        self._gathering.tell_all_merged()
+        self._gathering.close_batches()
         self._urgent.set()
-        while self._waiting:  # noqa: ASYNC110 - once a reload, and for a commit at most
+        while self._gathering.oldest is not None:  # noqa: ASYNC110 - once a reload, and for a commit at most
             await asyncio.sleep(0.01)
         await self._owner.call(lambda: self._keeper.turn(turn))
-        self._streams = tuple(turn.catalogues)
-        self._sealed_ns = {**dict.fromkeys(turn.catalogues, self.clock.boot_ns()), **self._sealed_ns}
+        self._gathering.turn(turn.catalogues)
         self._seal_every_ns = seal_every_ns
         self._urgent.set()
         self._note_ledger()
@@ -271,10 +199,10 @@ class Recorder:
                 await self._until_next_seal()
             else:
                 await self._until(self._stop, (self._outage.next_ns - self.clock.boot_ns()) / NS_PER_S)
-        self._tell_merged(0)
+        self._gathering.tell_all_merged()
         if not await self._seal() or self._health.volatile:
             because = "the buffer cannot be written"
-            _log.error("readings-lost", unsealed=self._unsealed, in_memory=len(self._ring), because=because)
+            _log.error("readings-lost", unsealed=self._gathering.unsealed, in_memory=len(self._ring), because=because)
 
     def stop(self) -> None:
         """Ask `run` to seal what there is and return."""
@@ -317,13 +245,13 @@ class Recorder:
         self.turns += 1
         if not self._stop.is_set():
             self._urgent.clear()
-        self._tell_merged(MERGE_NS)
-        self._rotate()
+        self._gathering.tell_merged()
+        self._gathering.close_batches()
         if self._health.volatile and not await self._heal():
             await self._seal_in_memory()
-        while self._waiting:
-            if await self._commit(self._waiting[0][0]):
-                self._done_with_first()
+        while (batches := self._gathering.oldest) is not None:
+            if await self._commit(batches):
+                self._gathering.done_with_oldest()
             elif self._may_go_on():
                 await self._become_volatile()
             else:
@@ -334,21 +262,6 @@ class Recorder:
         """Say whether it is time to seal in memory: not before it is known which key is in force."""
         long = self._outage.lasts(self.clock.boot_ns()) or not self._roomy.is_set()
         return long and not self._keeper.rotation_in_doubt
-
-    def _done_with_first(self) -> None:
-        self._unsealed -= self._waiting.popleft()[1]
-        if self._unsealed < ROOM_READINGS:
-            self._roomy.set()
-
-    def _rotate(self) -> None:
-        now_ns = self.clock.boot_ns()
-        for stream in self._streams:
-            if now_ns - self._sealed_ns[stream] >= EMPTY_SEAL_NS:
-                self._batch(stream)
-        if self._gathering:
-            self._sealed_ns.update(dict.fromkeys(self._gathering, now_ns))
-            self._waiting.append((self._gathering, self._gathered))
-            self._gathering, self._gathered = {}, 0
 
     async def _commit(self, batches: dict[str, Batch]) -> bool:
         written = {key: self._settled[key].copy() for key in self._unwritten}
@@ -393,14 +306,14 @@ class Recorder:
         _log.error("sealing-in-memory", code=code, **fields)
         self._health.volatile = True
         self.event("buffer-failed", code=code, reason=str(fields.get("reason", "")), urgent=True)
-        self._rotate()
+        self._gathering.close_batches()
         await self._seal_in_memory()
 
     async def _seal_in_memory(self) -> None:
         """Seal all that waits, oldest first, into the ring."""
-        while self._waiting:
-            await self._hold(self._waiting[0][0])
-            self._done_with_first()
+        while (batches := self._gathering.oldest) is not None:
+            await self._hold(batches)
+            self._gathering.done_with_oldest()
 
     async def _hold(self, batches: dict[str, Batch]) -> None:
         kept = await self._owner.call(lambda: self._keeper.seal_volatile(batches))

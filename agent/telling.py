@@ -1,4 +1,4 @@
-"""What is said of changes to what is stored: the events, the ledgers, and a word in the log for what is damaged.
+"""What is said of changes to what is stored: events, ledgers, breaks, and a word in the log for what is damaged.
 
 What is always true here:
 
@@ -13,13 +13,25 @@ from dataclasses import replace
 
 from agent.health import StreamHealth
 from agent.log import Log
+from agent.opener import Opened
 from buffer.changes import DAMAGED, LOST, Account, Aged, Change, Damage, Loss, Thinned
 from buffer.frame import Event
 from buffer.scrub import NO_ROW
-from buffer.seal import Batch
+from buffer.seal import Batch, Sealer
 from buffer.store import Store
 
 _log = Log("keeper")
+
+
+def knowing(sealer: Sealer, known: str | None, broken: Opened | None) -> Sealer:
+    """Give the sealer that says in a `start` how the block before it is known; None: as the sealer says already."""
+    opening = sealer.opening
+    if known is None or opening is None:
+        return sealer
+    opening = opening._replace(predecessor=known)
+    if known == "lost" and broken is not None:
+        opening = opening._replace(aside=broken.aside or "", highest=broken.highest)
+    return replace(sealer, opening=opening)
 
 
 def with_events(

@@ -45,7 +45,7 @@ def apply(database: sqlite3.Connection, number_of: Callable[[str], int], change:
             number = number_of(change.stream)
             note(database, f"{THIN_EVERY}-{number}", change.every)
             note(database, f"{THIN_UPTO}-{number}", change.upto)
-        case Aged():
+        case _:
             _age(database, number_of, change)
 
 

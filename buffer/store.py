@@ -20,7 +20,7 @@ What is always true here:
 - SQLite is not relied upon to notice damage: every block is verified when it is read.
 - A file of a newer schema, or that is not ours, is refused and not touched.
 
-The agent's store thread enters with `Store`; tools enter with `Reader`, read-only and in short transactions.
+The agent's store thread enters with `Store`; tools enter with `Reader` (`buffer.reader`), read-only.
 """
 
 import os
@@ -36,10 +36,11 @@ from buffer.adopt import place
 from buffer.block import Block, Header, check_payload, open_envelope, trust
 from buffer.cbor import dumps
 from buffer.changes import LOST, PRUNED, Account, Change, Loss
-from buffer.errors import BlockInvalid, BufferCorrupt, BufferUnreadable, ChainBroken, CommitFailed, StoreFull
+from buffer.errors import BlockInvalid, BufferCorrupt, ChainBroken, CommitFailed, StoreFull
 from buffer.holes import apply, keep_standing
 from buffer.intervals import Intervals
 from buffer.layout import catalogue_digest
+from buffer.reader import Reader
 from buffer.schema import HEAD, add_stream
 from buffer.scrub import Scrubbed, scrub
 from buffer.seal import Head, Sealed
@@ -48,7 +49,6 @@ from buffer.tables import (
     Space,
     Tables,
     connect,
-    connect_readonly,
     encode_head,
     refuse_foreign,
     take_lock,
@@ -64,9 +64,7 @@ SAFE_SQLITE = (3, 51, 3)
 """Older libraries can lose commits where two connections write or checkpoint."""
 EPOCH_BYTES = 8
 MAX_READ_BYTES = 4 << 20
-MAX_POSITION = (1 << 40) - 1
 _CHUNK = 64
-_ENVELOPES = 1024
 
 
 def sqlite_version() -> tuple[int, ...]:
@@ -391,34 +389,3 @@ class Store(Tables):
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise StoreFull(path=str(self.path), reason=str(error)) from error
         raise CommitFailed(path=str(self.path), reason=str(error)) from error
-
-
-class Reader(Tables):
-    """The buffer file for tools: read-only, beside a running service or without one. Nothing read is verified."""
-
-    def __init__(self, path: Path) -> None:
-        """Open. Raises BufferUnreadable or BufferNewer."""
-        if not path.exists():
-            raise BufferUnreadable(path=str(path), reason="no such file")
-        refuse_foreign(path)
-        super().__init__(connect_readonly(path), path)
-
-    def blocks(self, stream: str, first: int = 1, last: int = MAX_POSITION) -> Iterator[tuple[int, Block]]:
-        """Go over a stream's blocks in order of position, a few a transaction: the writer is never held up."""
-        while first <= last and (rows := self.rows(stream, first, last, limit=_CHUNK)):
-            yield from rows
-            first = rows[-1][0] + 1
-
-    def envelopes(self, stream: str, first: int = 1, last: int = MAX_POSITION) -> Iterator[tuple[int, bytes]]:
-        """Go over a stream's envelopes alone, in order of position: the payloads are not read from the disk."""
-        number = self.number(stream)
-        select = f"SELECT position, envelope FROM block_{number or 0:d}"  # noqa: S608
-        select += " WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"
-        while number and first <= last and (rows := self._rows(select, first, last, _ENVELOPES)):
-            yield from rows
-            first = rows[-1][0] + 1
-
-    def digest_at_head(self, stream: str) -> bytes | None:
-        """Give the digest of a stream's last block."""
-        position = self.last_position(stream)
-        return next((block.digest for _, block in self.rows(stream, position, position)), None)

@@ -105,7 +105,7 @@ async def test_a_wrong_confirmation_changes_nothing_and_is_told(tmp_path: Path) 
             broker.tell(f"{ROOT}/ack", ack_of(broker), retain=True)
             broker.tell(f"{ROOT}/ack", b"nonsense")
             broker.tell(f"{ROOT}/resend", json.dumps({"stream": "main", "from": 1, "to": 9}).encode())
-            await until(lambda: ("message-ignored", "province/ack") in bench.recorder._merged)
+            await until(lambda: ("message-ignored", "province/ack") in bench.recorder._gathering.merged)
             await asyncio.sleep(0.3)
             assert health.pending["main"] >= pending
             assert len(headers(broker)) == len(broker.blocks()), "a resend that is not accepted is not obeyed"
@@ -308,7 +308,7 @@ async def test_a_stream_that_the_platform_is_not_given_cannot_be_asked_for(tmp_p
         async with carrying(bench, broker, resend=True) as health:
             await delivered(health)
             broker.tell(f"{ROOT}/resend", json.dumps({"stream": stream, "from": 1, "to": 9}).encode())
-            await until(lambda: ("message-ignored", "province/resend") in bench.recorder._merged)
+            await until(lambda: ("message-ignored", "province/resend") in bench.recorder._gathering.merged)
             await bench.sealed(77)
             await delivered(health)
             assert not [topic for topic, _ in broker.arrived if "/block/side" in topic]
@@ -322,7 +322,7 @@ async def test_too_many_requests_are_told_and_dropped(tmp_path: Path) -> None:
             await delivered(health)
             for _ in range(30):
                 broker.tell(f"{ROOT}/resend", json.dumps({"stream": "main", "from": 1, "to": 9}).encode())
-            await until(lambda: ("message-ignored", "province/resend") in bench.recorder._merged)
+            await until(lambda: ("message-ignored", "province/resend") in bench.recorder._gathering.merged)
             sent = len(broker.blocks())
             await asyncio.sleep(1.0)
             assert len(headers(broker)) <= sent + 6 * sent

@@ -162,7 +162,7 @@ async def test_a_packet_above_the_maximum_is_never_sent_and_tried_when_the_broke
                     event for kept in bench.committed for event in [kept.block.payload or b""] if kept.stream == "main"
                 ]
                 assert events
-                told = [key for key in bench.recorder._merged if key[0] == "block-parked"]
+                told = [key for key in bench.recorder._gathering.merged if key[0] == "block-parked"]
                 assert bool(told) == (attempt == 0)
         assert not broker.violations
         broker.after = Plan()
@@ -323,7 +323,7 @@ async def test_a_broker_that_takes_no_block_at_all_does_not_make_the_logbook_gro
         async with carrying(bench, broker) as health:
             await bench.sealed(1)
             await until(lambda: health.connected and health.pending == {"main": 0})
-            assert sum(kind == "block-parked" for kind, _ in bench.recorder._merged) == 1
+            assert sum(kind == "block-parked" for kind, _ in bench.recorder._gathering.merged) == 1
             await asyncio.sleep(0.5)
             head = bench.recorder.head("main")
             await asyncio.sleep(1.0)
@@ -335,10 +335,13 @@ async def test_a_subscription_that_is_refused_is_told_and_blocks_go_on(tmp_path:
     async with Bench(tmp_path / "buffer.db") as bench, Hostile(after=Plan(subscriptions=0x87)) as broker:
         numbers = await filled(bench)
         async with carrying(bench, broker, resend=True) as health:
-            await until(lambda: ("message-ignored", "province/resend") in bench.recorder._merged)
+            await until(lambda: ("message-ignored", "province/resend") in bench.recorder._gathering.merged)
             await delivered(health)
         assert effects(broker, bench) == numbers
-        assert bench.recorder._merged["message-ignored", "province/resend"].data["reason"] == "subscription-refused"
+        assert (
+            bench.recorder._gathering.merged["message-ignored", "province/resend"].data["reason"]
+            == "subscription-refused"
+        )
 
 
 async def test_a_subscription_without_an_answer_ends_the_session(
@@ -367,8 +370,8 @@ async def test_what_was_not_asked_for_is_not_read(tmp_path: Path) -> None:
             for topic in ("ack", "config/set", "command", "nonsense"):
                 broker.tell(f"{ROOT}/{topic}", b"{}")
             broker.tell(f"{ROOT}/resend", b"{}", retain=True)
-            await until(lambda: ("message-ignored", "province/resend") in bench.recorder._merged)
-        ignored = [subject for kind, subject in bench.recorder._merged if kind == "message-ignored"]
+            await until(lambda: ("message-ignored", "province/resend") in bench.recorder._gathering.merged)
+        ignored = [subject for kind, subject in bench.recorder._gathering.merged if kind == "message-ignored"]
         assert ignored == ["province/resend"]
 
 
@@ -386,7 +389,7 @@ async def test_more_messages_than_can_wait_are_told_and_dropped(
                 connection.say(b"".join(bytes([0x30, len(one)]) + one for _ in range(500)))
 
             def told() -> bool:
-                merged = bench.recorder._merged.get(("message-ignored", "province/resend"))
+                merged = bench.recorder._gathering.merged.get(("message-ignored", "province/resend"))
                 return merged is not None and merged.repeats >= 400
 
             await until(told)

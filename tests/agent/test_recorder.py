@@ -70,7 +70,7 @@ async def test_an_ordinary_frame_waits_for_the_interval(path: Path) -> None:
 
 async def test_many_readings_seal_early(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory and commits stay small at any rate."""
-    monkeypatch.setattr("agent.recorder.SEAL_AT_READINGS", 100)
+    monkeypatch.setattr("agent.gathering.SEAL_AT_READINGS", 100)
     async with Bench(path, seal_every_s=60) as bench:
         await settled(bench)
         await bench.sealed(*range(60))
@@ -79,7 +79,7 @@ async def test_many_readings_seal_early(path: Path, monkeypatch: pytest.MonkeyPa
 
 async def test_an_idle_stream_seals_an_empty_block_now_and_then(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a silence is signed too."""
-    monkeypatch.setattr("agent.recorder.EMPTY_SEAL_NS", 200_000_000)
+    monkeypatch.setattr("agent.gathering.EMPTY_SEAL_NS", 200_000_000)
     async with Bench(path, seal_every_s=0.05) as bench:
         await until(lambda: sum(not one.header.readings for one in opened(bench, "side")) >= 4)
 
@@ -97,7 +97,7 @@ async def test_an_event_stands_in_the_streams_it_concerns(path: Path) -> None:
 
 async def test_repeats_of_one_event_and_subject_merge(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One a minute; those left out are told, with their number, when it ends. Another subject is another event."""
-    monkeypatch.setattr("agent.recorder.MERGE_NS", 300_000_000)
+    monkeypatch.setattr("agent.gathering.MERGE_NS", 300_000_000)
     async with Bench(path) as bench:
         for _ in range(5):
             bench.recorder.event("device-lost", device="a")

@@ -251,7 +251,7 @@ async def test_as_soon_as_pollers_would_wait_sealing_goes_on_in_memory(
 ) -> None:
     """However short the outage."""
     monkeypatch.setattr("agent.volatile.VOLATILE_AFTER_S", 30.0)
-    monkeypatch.setattr("agent.recorder.ROOM_READINGS", 100)
+    monkeypatch.setattr("agent.gathering.ROOM_READINGS", 100)
     medium = Medium(path)
     async with Bench(path) as bench:
         await bench.sealed(1)

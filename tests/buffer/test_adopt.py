@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from chains import METER, Station, batch, fill, key, moment, resigned
 
+from buffer.changes import DAMAGED, Account, Damage
 from buffer.errors import CommitFailed
 from buffer.intervals import Intervals
 from buffer.seal import Sealed, Sealer
@@ -118,6 +119,15 @@ def test_a_failed_adoption_leaves_nothing_and_takes_no_more(path):
         assert again.counts("main") == before
         again.adopt([sealed])
         assert again.heads()["main"] == sealed.head
+
+
+def test_changes_are_made_in_the_commit_that_adopts(store):
+    """Such as were owed when the file could not be written; their events are the branch's."""
+    fill(store)
+    damage = Damage(Account("main", 3, 3, 1, None), "block")
+    store.adopt([branch(store)], changes=[damage])
+    assert store.counts("main").damaged == 1
+    assert store.absent("main", 1, 9, DAMAGED) == Intervals([(3, 3)])
 
 
 def test_what_the_log_holds_is_written_into_the_file_when_asked(path):

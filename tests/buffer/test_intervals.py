@@ -59,3 +59,12 @@ def test_an_interval_that_ends_before_it_begins_is_refused():
     """Rather than quietly holding nothing."""
     with pytest.raises(ValueError, match="before"):
         Intervals().add_range(2, 1)
+
+
+def test_a_set_is_cut_and_joined():
+    """Cut inside a run, behind one, and before all."""
+    found = Intervals([(1, 4), (7, 9)])
+    assert found.union(Intervals([(5, 5), (20, 21)])) == Intervals([(1, 5), (7, 9), (20, 21)])
+    for last, left in ((8, [(1, 4), (7, 8)]), (6, [(1, 4)]), (0, [])):
+        found.cut(last)
+        assert found == Intervals(left)

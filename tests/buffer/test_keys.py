@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from buffer.cose import thumbprint
 from buffer.errors import BufferUnreadable, KeyRefused
-from buffer.keys import known_public, load_or_create, load_public, public_pem
+from buffer.keys import key_path, known_public, load_or_create, load_public, public_pem
 
 
 @pytest.fixture
@@ -30,6 +30,11 @@ def test_the_first_start_makes_a_key_that_nobody_else_reads(path):
     assert load_public(path.with_name("device.key.pub")) == key.public_key
     assert key.kid == thumbprint(key.public_key)
     assert sorted(p.name for p in path.parent.iterdir()) == ["device.key", "device.key.pub"]
+
+
+def test_the_key_stands_beside_its_buffer(tmp_path):
+    """So that both are kept or lost together."""
+    assert key_path(tmp_path / "buffer.db") == tmp_path / "device.key"
 
 
 def test_the_second_start_loads_the_same_key(path):

@@ -238,3 +238,13 @@ def test_a_volatile_block_says_so():
     """It was sealed while the store could not commit."""
     sealed = Station().sealer.seal("main", None, batch(1), (METER,), moment(1), volatile=True)
     assert all(header.volatile for header, _ in contents(sealed))
+
+
+def test_a_start_after_a_loss_names_what_was_set_aside():
+    """And the highest seq noted of the stream, in a stream that has no block left too."""
+    station = Station()
+    station.opening = station.opening._replace(predecessor="lost", aside="buffer.db.broken-1", highest={"main": 9})
+    for stream, highest in (("main", 9), ("side", None)):
+        (_, payload), *_ = contents(station.seal(stream=stream))
+        said = dict(payload.events[0].data)
+        assert (said["known"], said["aside"], said["highest"]) == ("lost", "buffer.db.broken-1", highest)

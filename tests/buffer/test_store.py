@@ -266,11 +266,12 @@ def test_blocks_that_do_not_follow_the_last_one_are_refused(store):
     assert store.append([first]) == {"main": range(1, 3)}
 
 
-def test_a_head_that_cannot_be_proven_is_a_broken_chain(path):
+@pytest.mark.parametrize("wrong", ["zeroblob(300)", "(SELECT envelope FROM block_1 WHERE position = 2)"])
+def test_a_head_that_cannot_be_proven_is_a_broken_chain(path, wrong):
     """Where the copy of it is damaged too: no block is ever sealed behind an unknown one."""
     with Store.open(path, TRUSTED) as store:
         fill(store)
-    damage(path, "UPDATE block_1 SET envelope = zeroblob(300) WHERE position = 4")
+    damage(path, f"UPDATE block_1 SET envelope = {wrong} WHERE position = 4")
     damage(path, "UPDATE acknowledged SET intervals = zeroblob(90) WHERE uplink = ''")
     with Store.open(path, TRUSTED) as store, pytest.raises(ChainBroken) as broken:
         store.heads()

@@ -174,7 +174,7 @@ async def test_what_cannot_be_committed_is_not_announced_and_not_lost(path: Path
 
 async def test_while_too_much_waits_for_a_commit_the_pollers_wait(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded by making room a condition, not by dropping."""
-    monkeypatch.setattr("agent.recorder.ROOM_READINGS", 100)
+    monkeypatch.setattr("agent.gathering.ROOM_READINGS", 100)
     async with Bench(path, seal_every_s=30) as bench:
         await until(lambda: bool(bench.committed))
         bench.add(*range(60))

@@ -227,7 +227,7 @@ async def test_blocks_of_a_boot_without_time_are_skipped_counted_and_kept(tmp_pa
             await until(lambda: health.pending == {"main": 0})
             assert health.lost["untimed"] >= 2
             assert not settled(bench, 1)
-        merged = [key for key in bench.recorder._merged if key[0] == "blocks-skipped"]
+        merged = [key for key in bench.recorder._gathering.merged if key[0] == "blocks-skipped"]
         assert merged == [("blocks-skipped", "province/main")]
         async with carrying(bench, platform, made, Nowhen(known={bench.clock.boot_id: 5})) as health:
             await until(lambda: settled(bench, 1) and settled(bench, 2))
