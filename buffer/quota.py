@@ -37,10 +37,10 @@ class Quota:
     reserve: int
     when_full: str = "oldest"
 
-    @property
-    def headroom(self) -> int:
-        """Bytes that are kept free for the next commits."""
-        return min(max(_LEAST_HEADROOM, self.limit // 64), _MOST_HEADROOM, self.limit // 8)
+    def headroom(self, space: Space) -> int:
+        """Bytes that are kept free for the next commits: never more than an eighth of what the file may have by now."""
+        most = min(self.limit, space.most * space.page_size)
+        return min(max(_LEAST_HEADROOM, self.limit // 64), _MOST_HEADROOM, most // 8)
 
     def pages(self, space: Space, disk_free: int) -> int:
         """Give the pages that the file may have. `disk_free` are the bytes free on its file system."""
@@ -49,7 +49,7 @@ class Quota:
 
     def short(self, space: Space) -> bool:
         """Say whether room must be made."""
-        return space.room * space.page_size < self.headroom
+        return space.room * space.page_size < self.headroom(space)
 
     def too_many_headers(self, bare: int) -> bool:
         """Say whether so many blocks without payload are more than a tenth of the limit."""

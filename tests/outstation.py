@@ -172,7 +172,7 @@ class Outstation:
         document = {
             "gateway": {"id": GATEWAY, "name": "Trạm thử", "language": "en"},
             "uplinks": {"province": {"url": f"mqtts://localhost:{self._broker.port}", "tls": tls}},
-            "buffer": {"path": str(self.buffer), "seal_every": self._seal_every},
+            "buffer": {"path": str(self.buffer), "seal_every": self._seal_every, "reserve": "1MB"},
             "links": links,
         }
         with self._config.open("w", encoding="utf-8") as file:

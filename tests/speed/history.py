@@ -13,6 +13,8 @@ import sqlite3
 import struct
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +23,11 @@ from speed.registers import walk
 from speed.site import Load, links_of
 
 from agent.clock import SystemClock
+from buffer.block import read_header, sign_header
 from buffer.cbor import dumps
 from buffer.frame import Frame, Layout
 from buffer.intervals import Intervals
-from buffer.keys import load_or_create
+from buffer.keys import DeviceKey, load_or_create
 from buffer.seal import Batch, Opening, Sealer
 from buffer.store import Store
 from drivers.modbus.driver import ModbusDriver
@@ -90,6 +93,18 @@ def seal(folder: Path, load: Load, seals: int, *, acknowledge: bool = True, gate
     return Made(blocks, readings, payload, envelope, written)
 
 
+def renumbered(
+    rows: list[tuple[bytes, bytes | None]], more: int, key: DeviceKey
+) -> Iterator[tuple[int, bytes, bytes | None]]:
+    """Sign blocks again so many numbers later, each naming the one before."""
+    prev = bytes(32)
+    for envelope, payload in rows:
+        header = read_header(envelope)
+        again = sign_header(replace(header, seq=header.seq + more, prev=prev), key) if more else envelope
+        prev = sha256(again).digest()
+        yield header.seq + more, again, payload
+
+
 def padded(folder: Path, load: Load, blocks: int) -> int:
     """Make a buffer that holds so many blocks, the last ones genuine; give its size in bytes."""
     path = folder / "buffer.db"
@@ -100,13 +115,16 @@ def padded(folder: Path, load: Load, blocks: int) -> int:
         held = database.execute("SELECT max(position) FROM block_1").fetchone()[0]
         more = max(0, blocks - held)
         database.execute("CREATE TEMP TABLE genuine AS SELECT * FROM block_1 ORDER BY position")
+        genuine = database.execute("SELECT envelope, payload FROM genuine").fetchall()
         database.execute("DELETE FROM block_1")
         copies = f"SELECT ? + value, envelope, payload FROM filler JOIN genuine ON position = 1 + value % {held}"
         numbers = "WITH RECURSIVE filler(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM filler WHERE value < ?)"
         for start in range(0, more, FILLED_AT_ONCE):
             count = min(FILLED_AT_ONCE, more - start)
             database.execute(f"{numbers} INSERT INTO block_1 {copies}", (count, start))
-        database.execute("INSERT INTO block_1 SELECT position + ?, envelope, payload FROM genuine", (more,))
+        moved = renumbered(genuine, more, load_or_create(folder / "device.key")[0])
+        database.executemany("INSERT INTO block_1 (position, envelope, payload) VALUES (?, ?, ?)", moved)
+        database.execute("DELETE FROM acknowledged WHERE uplink = ''")
         database.execute("UPDATE acknowledged SET intervals = ?", (dumps([1, held + more]),))
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
