@@ -23,7 +23,7 @@ HEADER_BYTES = 512
 """What a block without payload takes of the file: two to a page."""
 PRUNE_ABOVE = 10
 """Headers may take this part of `limit`: a tenth."""
-LEAST_SPARE = 2 << 20
+LEAST_SPARE = 3 << 20
 """What is left free however small the reserve: a log of a thousand pages, its index, and room to open the file."""
 _MOST_HEADROOM, _LEAST_HEADROOM = 16 << 20, 256 << 10
 
@@ -38,9 +38,9 @@ class Quota:
     when_full: str = "oldest"
 
     def headroom(self, space: Space) -> int:
-        """Bytes that are kept free for the next commits: never more than an eighth of what the file may have by now."""
+        """Bytes that are kept free for the next commits: never more than a quarter of what the file may have by now."""
         most = min(self.limit, space.most * space.page_size)
-        return min(max(_LEAST_HEADROOM, self.limit // 64), _MOST_HEADROOM, most // 8)
+        return min(max(_LEAST_HEADROOM, self.limit // 64), _MOST_HEADROOM, self.limit // 8, most // 4)
 
     def pages(self, space: Space, disk_free: int) -> int:
         """Give the pages that the file may have. `disk_free` are the bytes free on its file system."""

@@ -315,12 +315,13 @@ class Station:
         except BufferFault as error:
             self.said[-1] += type(error).__name__
             return
-        self.recorder._tell_merged(0)
-        self.recorder._rotate()
+        gathering = self.recorder._gathering
+        gathering.tell_all_merged()
+        gathering.close_batches()
         await self.recorder._seal()
-        if not self.recorder._waiting:
+        if gathering.oldest is None:
             self.keeper.turn(Turn({**STREAMS, **catalogues}, self.rng.randbytes(32), dict(self.carriers)))
-            self.recorder._sealed_ns = {**dict.fromkeys(catalogues, self.clock.now_ns), **self.recorder._sealed_ns}
+            gathering.turn(catalogues)
             self.recorder._note_ledger()
 
     async def do_restart(self) -> None:
@@ -455,7 +456,7 @@ class Station:
             for stream in STREAMS:
                 await self.read_all(stream)
         assert not self.health.volatile
-        assert not self.recorder._waiting
+        assert self.recorder._gathering.oldest is None
 
     async def prove(self) -> None:
         """Hold the file against the ledgers, the verifier, and what is known."""
