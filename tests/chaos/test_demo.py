@@ -36,7 +36,7 @@ def test_the_demonstration_holds_and_what_it_keeps_can_be_proven_again(tmp_path:
     assert verdict["unsealed_at_kill"] <= verdict["unsealed_bound"]
     assert verdict["delivered"] == verdict["produced"] - verdict["unsealed_at_kill"] > 100
     assert verdict["proven"] == verdict["blocks"] > 50
-    assert {silence["stream"] for silence in verdict["dead"]} == {"environment", "main", "production"}
+    assert {silence["stream"] for silence in verdict["dead"]} == {"environment", "production"}
     assert min(tally["delivered"] for tally in verdict["instruments"].values()) > 20
     assert ("3.1.1" in shown.stderr) == (broker == "embedded")
     buffer = keep / "buffer" / "buffer.db"
@@ -48,7 +48,7 @@ def test_the_demonstration_holds_and_what_it_keeps_can_be_proven_again(tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("broker", ["mosquitto", "embedded"])
+@pytest.mark.parametrize("broker", ["mosquitto"])
 def test_the_demonstration_of_pushes_holds(tmp_path: Path, broker: str) -> None:
     """One is obeyed, one is forged, one cuts the station off and undoes itself; nothing is lost meanwhile."""
     keep = tmp_path / "kept"
