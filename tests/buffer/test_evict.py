@@ -7,7 +7,6 @@ import pytest
 from chains import event_batch, fill, station_of
 
 from buffer import evict, prune
-from buffer.changes import Thinned
 from buffer.evict import Evictor
 from buffer.frame import Event
 from buffer.intervals import Intervals

@@ -9,12 +9,12 @@ from chains import Station, event_batch, fill, key, resigned, station_of
 
 from buffer.block import KIND_DATA, KIND_DEFINITIONS, KIND_EVENTS, Block, read_header
 from buffer.changes import DAMAGED, GONE, LOST, PRUNED, Account, Damage, Loss
-from buffer.errors import BufferUnreadable, StoreFull
+from buffer.errors import BufferCorrupt, BufferUnreadable, StoreFull
 from buffer.evict import Evictor
 from buffer.frame import Event
 from buffer.intervals import Intervals
 from buffer.prune import Pruner
-from buffer.salvage import finish, holes, is_ours, recover
+from buffer.salvage import bare, finish, holes, is_ours, recover
 from buffer.seal import Batch
 from buffer.store import Counts, Store
 
@@ -257,3 +257,21 @@ def test_a_copy_of_a_head_that_is_damaged_or_of_no_proven_stream_is_not_believed
     )
     with salvaged(path) as store:
         assert {stream: head.seq for stream, head in store.heads().items()} == {"main": 4}
+
+
+def test_a_payload_that_is_gone_without_a_word_is_found(tmp_path):
+    """So that a word can be said."""
+    path = tmp_path / "buffer.db"
+    with Store.open(path, TRUSTED) as store:
+        fill(store)
+    hurt(path, ("UPDATE block_1 SET payload = NULL WHERE position = ?", 3))
+    with Store.open(path, TRUSTED) as store:
+        assert bare(store, "main") == [3]
+
+
+def test_rows_out_of_order_are_damage(tmp_path):
+    """No question would find a row again whose number is not where it stands."""
+    with Store.open(tmp_path / "buffer.db", TRUSTED) as store:
+        store._ascend([(2,), (3,)], 1, 9)
+        with pytest.raises(BufferCorrupt):
+            store._ascend([(5,), (3,)], 1, 9)
