@@ -42,7 +42,7 @@ locale: .venv/ready
 .venv/ready: requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Trambien needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-dev.txt
 	$(BIN)/pip install -q --no-deps --no-build-isolation --editable .
 	@touch $@
 
