@@ -12,17 +12,14 @@ What is always true here:
   are unanswered, and where the network answers and the broker does not, a watchdog over the acknowledgements.
 - Bytes that are not MQTT end the connection with a message of their own, whatever they do to the library.
 - Errors of sockets, TLS and MQTT become BrokerDown (try again) or BrokerRefused (a person must look).
-- paho runs in its own thread; everything it says reaches the event loop in order, woken once for many.
+- paho runs in the event loop, and has no thread: the loop tells it when the socket can be read or written, and what it
+  has to say is said there and then. Only a connection is made in a thread, since names and handshakes block.
 """
 
 import asyncio
 import contextlib
-import fcntl
-import select
 import socket
 import ssl
-import struct
-import termios
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,16 +31,15 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent import tls
+from agent import sockets, tls
 from agent.endpoint import Endpoint, split_url
 from agent.errors import AgentError, BrokerDown, BrokerRefused
 from agent.owner import in_daemon
 
-__all__ = ["Endpoint", "Message", "Session", "connect", "reachable", "split_url"]
+__all__ = ["Endpoint", "Message", "Session", "connect", "split_url"]
 
 CONNECT_TIMEOUT_S = 10.0
 CLOSE_S = 0.4
-TCP_USER_TIMEOUT_MS = 20_000
 STALLED_S = 25.0
 """How long no acknowledgement may come, and no byte leave the socket, while publishes are in flight."""
 WATCH_EVERY_S = 2.0
@@ -76,7 +72,7 @@ class Session:
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._calls: deque[Callable[[], None]] = deque()
-        self._woken = False
+        self._writing = False
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._accepted.add_done_callback(_retrieved)
         self._in_flight: dict[int, asyncio.Future[int]] = {}
@@ -99,7 +95,7 @@ class Session:
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_log = self._on_log
-        client.on_broken = self._on_broken
+        client.on_socket_close = self._on_socket_close
         self._watching = self._loop.call_later(WATCH_EVERY_S, self._watch)
 
     async def __aenter__(self) -> Self:
@@ -164,58 +160,98 @@ class Session:
             raise BrokerRefused("agent.subscription-refused", address=self._endpoint.address, topics=", ".join(topics))
 
     async def close(self) -> None:
-        """Say goodbye and let paho's thread end, without waiting for a peer that is gone."""
+        """Say goodbye, without waiting for a peer that is gone."""
         self._watching.cancel()
         self._client.disconnect()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(in_daemon("mqtt-close", self._client.loop_stop), CLOSE_S)
+        self._flush()
+        if self._socket() is not None:  # it is not written yet
+            await asyncio.wait([self.ended], timeout=CLOSE_S)
+        self._let_go()
         self._end(BrokerDown("agent.broker-lost", address=self._endpoint.address))
 
-    # -- what paho says, in its thread; `_later` carries it into the event loop ------------------------------------
+    # -- the socket ------------------------------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Take what comes from now on: the connection was made."""
+        if (sock := self._socket()) is not None:
+            self._loop.add_reader(sock, self._readable)
+            self._readable()
+
+    def _readable(self) -> None:
+        broken: Exception | None = None
+        try:
+            self._client.take()
+        except Exception as error:  # noqa: BLE001 - whatever a parser throws at foreign bytes is no bug of ours
+            broken = error
+        while self._calls:
+            self._calls.popleft()()
+        if broken is None:
+            self._flush()
+            return
+        self._let_go()
+        what = type(broken).__name__
+        self._end(BrokerDown("agent.not-mqtt", address=self._endpoint.address, reason=what))
+
+    def _flush(self) -> None:
+        """Write what waits to be written; what the socket does not take waits until it does."""
+        client = self._client
+        if client.want_write():
+            client.loop_write()
+        if (sock := self._socket()) is None or client.want_write() == self._writing:
+            return
+        self._writing = not self._writing
+        if self._writing:
+            self._loop.add_writer(sock, self._flush)
+        else:
+            self._loop.remove_writer(sock)
+
+    def _socket(self) -> Any:
+        """Give the socket while it is open; the library does not notice that we closed it."""
+        sock: Any = self._client.socket()
+        return sock if sock is not None and sock.fileno() >= 0 else None
+
+    def _let_go(self) -> None:
+        """Close the socket, whatever stands in it."""
+        if (sock := self._socket()) is not None:
+            self._on_socket_close(self._client, None, sock)
+            sock.close()
+
+    # -- what paho says while it takes what came; it is acted upon when paho is done ---------------------------------
+
+    def _on_socket_close(self, _c: Client, _u: object, sock: Any) -> None:
+        if sock.fileno() >= 0:
+            self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock)
 
     def _on_connect(self, _c: Client, _u: object, _f: object, code: ReasonCode, properties: Properties | None) -> None:
         if code.is_failure:
             error = BrokerRefused("agent.broker-refused", address=self._endpoint.address, reason=str(code))
-            self._later(lambda: self._refuse(error))
+            self._calls.append(lambda: self._refuse(error))
         else:
-            self._later(lambda: self._accept(properties))
+            self._calls.append(lambda: self._accept(properties))
 
     def _on_disconnect(self, _c: Client, _u: object, _f: object, code: ReasonCode, _p: Properties | None) -> None:
-        self._later(lambda: self._end(self._why(code)))
+        """Hear of the end; it may come while something is written, and in the thread that makes the connection."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(lambda: self._end(self._why(code)))
 
     def _on_log(self, _c: Client, _u: object, _level: int, text: str) -> None:
         if self._alert is None and "SSL" in text:
             self._alert = tls.alert_in(text, self._endpoint.address)
 
-    def _on_broken(self, error: Exception) -> None:
-        what = BrokerDown("agent.not-mqtt", address=self._endpoint.address, reason=type(error).__name__)
-        self._later(lambda: self._end(what))
-
     def _on_publish(self, _c: Client, _u: object, mid: int, code: ReasonCode, _p: Properties | None) -> None:
-        self._later(lambda: self._acknowledged(mid, code.value))
+        self._calls.append(lambda: self._acknowledged(mid, code.value))
 
     def _on_subscribe(self, _c: Client, _u: object, mid: int, codes: list[ReasonCode], _p: Properties | None) -> None:
         values = [code.value for code in codes]
-        self._later(lambda: self._subscribed(mid, values))
+        self._calls.append(lambda: self._subscribed(mid, values))
 
     def _on_message(self, _c: Client, _u: object, message: MQTTMessage) -> None:
         content_type = getattr(message.properties, "ContentType", None)
         received = Message(message.topic, bytes(message.payload), message.retain, content_type)
-        self._later(lambda: self._received(received))
+        self._calls.append(lambda: self._received(received))
 
-    def _later(self, call: Callable[[], None]) -> None:
-        self._calls.append(call)
-        if not self._woken:
-            self._woken = True
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-                self._loop.call_soon_threadsafe(self._run_calls)
-
-    # -- in the event loop -----------------------------------------------------------------------------------------
-
-    def _run_calls(self) -> None:
-        self._woken = False
-        while self._calls:
-            self._calls.popleft()()
+    # -- what becomes of it ----------------------------------------------------------------------------------------
 
     def _accept(self, properties: Properties | None) -> None:
         self._receive_maximum = getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM)
@@ -238,8 +274,9 @@ class Session:
 
     def _watch(self) -> None:
         """End the connection where nothing moves: neither acknowledgements nor bytes out of the socket."""
+        self._client.loop_misc()  # keep-alive
         now_s = self._loop.time()
-        unsent = _unsent(self._client)
+        unsent = sockets.unsent(self._client.socket())
         if unsent < self._unsent or not self._in_flight:
             self._progress_s = now_s
         self._unsent = unsent
@@ -287,33 +324,13 @@ def _retrieved(future: asyncio.Future[Any]) -> None:
 
 
 class _Client(Client):
-    """paho, whose thread may end by a server's nonsense: it says so then."""
+    """paho, which is told when its socket can be read."""
 
-    on_broken: Callable[[Exception], None]
-
-    def loop_forever(self, *args: Any, **options: Any) -> Any:
-        """Serve the connection in paho's thread until it ends."""
-        try:
-            return super().loop_forever(*args, **options)
-        except Exception as error:  # noqa: BLE001 - whatever a parser throws at foreign bytes is handed to the session
-            self.on_broken(error)
-            return None
-
-
-async def reachable(endpoint: Endpoint) -> bool:
-    """Say whether a broker's port answers, with TLS where it must be trusted. No MQTT is spoken."""
-    try:
-        await in_daemon("mqtt-look", lambda: _look(endpoint))
-    except (OSError, BrokerRefused, UnicodeError):
-        return False
-    return True
-
-
-def _look(endpoint: Endpoint) -> None:
-    with socket.create_connection((endpoint.host, endpoint.port), CONNECT_TIMEOUT_S) as plain:
-        if endpoint.ca is not None:
-            context = tls.context(*endpoint.files)
-            context.wrap_socket(plain, server_hostname=endpoint.host).close()
+    def take(self) -> None:
+        """Take all that came: TLS may hold packets that the socket does not show any more."""
+        self.loop_read()
+        while (sock := self.socket()) is not None and isinstance(sock, ssl.SSLSocket) and sock.pending():
+            self.loop_read()
 
 
 async def connect(endpoint: Endpoint, will: Message | None = None) -> Session:
@@ -324,7 +341,7 @@ async def connect(endpoint: Endpoint, will: Message | None = None) -> Session:
     try:
         await in_daemon("mqtt-connect", lambda: _open(client, endpoint))
         opened = True
-        client.loop_start()
+        session.listen()
         await asyncio.wait_for(session._accepted, CONNECT_TIMEOUT_S)  # noqa: SLF001 - the other half of this class
     except BaseException as error:
         await session.close()
@@ -362,7 +379,7 @@ def _client(endpoint: Endpoint, will: Message | None) -> _Client:
     )
     client.connect_timeout = CONNECT_TIMEOUT_S
     client.max_inflight_messages_set(0xFFFF)
-    client.on_socket_open = _bound_half_open
+    client.on_socket_open = lambda _client, _userdata, sock: sockets.bound(sock)
     if endpoint.ca is not None:
         client.tls_set_context(tls.context(endpoint.ca, endpoint.cert, endpoint.key))
     if will is not None:
@@ -386,25 +403,7 @@ def _open(client: Client, endpoint: Endpoint) -> None:
 
 
 def _expect_connack(client: Client, endpoint: Endpoint) -> None:
-    """Look at the first byte of an answer without taking it: a captive portal speaks something else."""
-    sock: Any = client.socket()
-    if sock is not None and select.select([sock], [], [], CONNECT_TIMEOUT_S)[0]:
-        first = b""
-        with contextlib.suppress(ConnectionError):  # the library will find it closed
-            first = sock.recv(1, socket.MSG_PEEK)
-        if first and first[0] != CONNACK:
-            raise BrokerDown("agent.not-mqtt", address=endpoint.address, reason=repr(first))
-
-
-def _bound_half_open(_client: Client, _userdata: object, sock: Any) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _unsent(client: Client) -> int:
-    """Count the bytes that the peer's TCP has not acknowledged (tcp(7), SIOCOUTQ)."""
-    sock = client.socket()
-    try:
-        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]) if sock else 0
-    except (OSError, ValueError):  # closed meanwhile
-        return 0
+    """Refuse a captive portal, which speaks something else than MQTT."""
+    first = sockets.first_byte(client.socket(), CONNECT_TIMEOUT_S)
+    if first and first[0] != CONNACK:
+        raise BrokerDown("agent.not-mqtt", address=endpoint.address, reason=repr(first))

@@ -6,7 +6,7 @@ What is always true here: an endpoint is only facts; its name is resolved, and i
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-KEEP_ALIVE_S = 14
+KEEP_ALIVE_S = 13
 """The MQTT library needs two of them to find a dead connection on which nothing is sent."""
 MQTT_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
 from agent import tls
-from agent.broker import NO_MATCHING_SUBSCRIBERS, Endpoint, Message, Session, connect, reachable
+from agent.broker import CONNECT_TIMEOUT_S, NO_MATCHING_SUBSCRIBERS, Endpoint, Message, Session, connect
 from agent.carrier import Carriage, Carrier, Memory
 from agent.companions import until_one_ends
 from agent.confirm import Unconfirmed
@@ -36,6 +36,7 @@ from agent.presence import Presence, failed, online
 from agent.recorder import Recorder
 from agent.resend import Resends
 from agent.route import RETURN_S, SHORT_SESSIONS, Route
+from agent.sockets import reachable
 from agent.start import CHOSEN, is_chosen, skipped
 from buffer.errors import BufferFault
 
@@ -219,7 +220,7 @@ class Uplink:
         while True:
             await asyncio.sleep(RETURN_S)
             first = self._route.first
-            if first is not None and await reachable(first):
+            if first is not None and await reachable(first, CONNECT_TIMEOUT_S):
                 _log.info("first-address-answers", uplink=self._carriage.name, address=first.address)
                 raise _Renew
 

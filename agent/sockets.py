@@ -1,0 +1,64 @@
+"""What a socket to a broker tells of the far end, and how long it may say nothing.
+
+What is always true here:
+
+- Bytes that the far end's TCP does not acknowledge end the connection after `TCP_USER_TIMEOUT_MS` (tcp(7)): a half-open
+  connection shows no error otherwise for many minutes.
+- Whoever only looks speaks no MQTT and takes no byte away.
+
+`agent.broker` and `agent.uplink` enter.
+"""
+
+import contextlib
+import fcntl
+import select
+import socket
+import struct
+import termios
+from typing import Any
+
+from agent import tls
+from agent.endpoint import Endpoint
+from agent.errors import BrokerRefused
+from agent.owner import in_daemon
+
+TCP_USER_TIMEOUT_MS = 20_000
+
+
+def bound(sock: Any) -> None:
+    """Have a connection end whose far end is gone, and every packet leave at once."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def unsent(sock: Any) -> int:
+    """Count the bytes that the peer's TCP has not acknowledged (tcp(7), SIOCOUTQ)."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]) if sock else 0
+    except (OSError, ValueError):  # closed meanwhile
+        return 0
+
+
+def first_byte(sock: Any, within_s: float) -> bytes:
+    """Look at the first byte that comes without taking it; nothing where none comes in time."""
+    first = b""
+    if sock is not None and select.select([sock], [], [], within_s)[0]:
+        with contextlib.suppress(ConnectionError):  # whoever reads next will find it closed
+            first = sock.recv(1, socket.MSG_PEEK)
+    return first
+
+
+async def reachable(endpoint: Endpoint, within_s: float) -> bool:
+    """Say whether a broker's port answers, with TLS where it must be trusted. No MQTT is spoken."""
+    try:
+        await in_daemon("mqtt-look", lambda: _look(endpoint, within_s))
+    except (OSError, BrokerRefused, UnicodeError):
+        return False
+    return True
+
+
+def _look(endpoint: Endpoint, within_s: float) -> None:
+    with socket.create_connection((endpoint.host, endpoint.port), within_s) as plain:
+        if endpoint.ca is not None:
+            context = tls.context(*endpoint.files)
+            context.wrap_socket(plain, server_hostname=endpoint.host).close()
