@@ -32,6 +32,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent import sockets, tls
+from agent.beat import next_beat_s
 from agent.endpoint import Endpoint, split_url
 from agent.errors import AgentError, BrokerDown, BrokerRefused
 from agent.owner import in_daemon
@@ -283,7 +284,7 @@ class Session:
         if now_s - self._progress_s >= STALLED_S:
             self._end(BrokerDown("agent.broker-stalled", address=self._endpoint.address, seconds=round(STALLED_S)))
         elif not self.ended.done():
-            self._watching = self._loop.call_later(WATCH_EVERY_S, self._watch)
+            self._watching = self._loop.call_at(next_beat_s(now_s, WATCH_EVERY_S), self._watch)
 
     def _why(self, code: ReasonCode) -> BrokerDown | BrokerRefused:
         """Say why a connection ended, by the server's reason code or the alert before it."""

@@ -88,6 +88,8 @@ class Keeper:
         """By stream; replaced as a whole after every commit, so that any thread may read it."""
         self.clock: Document = {}
         self.buffer: Document = {}
+        self.restless = False
+        """Whether housekeeping has more to do than fits into one commit."""
         self.alarm: Trouble | None = None
         """What housekeeping has to complain of."""
 
@@ -253,6 +255,7 @@ class Keeper:
             self._plan(self._believed(lambda _: self._house.plan(self._settled, boot_ns)))
         else:  # it waits for the next commit, and the alarm must not
             self._house.bound()
+        self.restless = bool(self._planned)
         self.alarm, self.buffer = self._house.alarm(self._site.path), self._house.document()
         if boot_ns - self._noted_ns >= NOTE_HIGHEST_NS:
             self._noted_ns = boot_ns

@@ -9,11 +9,11 @@ What is always true here:
 The uplink enters.
 """
 
-import asyncio
 import contextlib
 from typing import NoReturn
 
 from agent import tls
+from agent.beat import beat
 from agent.health import UplinkHealth
 from agent.kept import Kept
 from agent.recorder import Recorder
@@ -49,7 +49,7 @@ class Lookout:
                 BufferFault
             ):  # told by the recorder; the store is opened again with the next commit
                 await self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
+            await beat(LOOK_EVERY_S)
 
     async def look(self) -> None:
         """Look once. Raises what the store raises."""

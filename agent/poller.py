@@ -152,7 +152,8 @@ class Poller:
                 continue
             self._note_begin(tick, now_ns)
             await recorder.room()
-            recorder.add(group, await self._frame(group))
+            with recorder.polling:
+                recorder.add(group, await self._frame(group))
             self._count_missed(group, schedule.done(tick, clock.boot_ns()))
 
     async def _sleep(self, wait_ns: int) -> None:

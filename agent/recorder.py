@@ -21,7 +21,7 @@ from agent.keeper import Keeper
 from agent.kept import AckKey, Definition, Kept, Reading, Turn
 from agent.log import Log
 from agent.owner import Owner
-from agent.schedule import next_seal_ns
+from agent.schedule import Seals
 from agent.volatile import Lost, Outage, Ring
 from buffer.changes import Account, Loss
 from buffer.errors import BufferFault, CommitFailed
@@ -32,6 +32,8 @@ from drivers.api import Clock, Group
 
 NS_PER_S = 10**9
 RECENT_BYTES = 500_000
+TIDY_AT_BYTES = 32_768
+"""After so much housekeeping looks at the room that is left, however soon; else with every turn."""
 TURN_NS = 5 * NS_PER_S
 """However long the interval, the loop turns this often, so that the watchdog sees it live."""
 
@@ -61,15 +63,17 @@ class Recorder:
         self._owner = owner
         self.clock = clock
         self._health = health
-        self._seal_every_ns = seal_every_ns
         self._new_event_id = new_event_id
         self._gathering = Gathering(clock, streams, new_event_id)
         self._stop = asyncio.Event()
         self._urgent, self._roomy = self._gathering.urgent, self._gathering.roomy
+        self.polling = Seals(seal_every_ns, clock.boot_ns, self._urgent.set)
+        """A poll is made `with` it: what all polls of one moment bring is sealed when the last of them has ended."""
         self._settled: dict[AckKey, Intervals] = {}
         self._unwritten: set[AckKey] = set()
         self._recent: OrderedDict[tuple[str, int], Kept] = OrderedDict()
         self._recent_bytes = 0
+        self._tidied_ns, self._untidied = -TURN_NS, 0
         self._ring = Ring()
         self._outage = Outage()
         self.listeners: list[Listener] = []
@@ -187,7 +191,7 @@ class Recorder:
             await asyncio.sleep(0.01)
         await self._owner.call(lambda: self._keeper.turn(turn))
         self._gathering.turn(turn.catalogues)
-        self._seal_every_ns = seal_every_ns
+        self.polling.every_ns = seal_every_ns
         self._urgent.set()
         self._note_ledger()
 
@@ -217,7 +221,7 @@ class Recorder:
         self._owner.end()
 
     async def _until_next_seal(self) -> None:
-        until_ns = next_seal_ns(self.clock.boot_ns(), self._seal_every_ns)
+        until_ns = self.polling.latest_ns
         if self._health.volatile:
             until_ns = min(until_ns, self._outage.next_ns)
         while (wait_ns := until_ns - self.clock.boot_ns()) > 0 and not self._urgent.is_set():
@@ -227,7 +231,11 @@ class Recorder:
                 await self._tidy()
 
     async def _tidy(self) -> None:
-        """Have housekeeping plan what is due; it is done with the next commit."""
+        """Have housekeeping plan what is due, where it is time; it is done with the next commit."""
+        now_ns = self.clock.boot_ns()
+        if now_ns < self._tidied_ns + TURN_NS and self._untidied < TIDY_AT_BYTES and not self._keeper.restless:
+            return
+        self._tidied_ns, self._untidied = now_ns, 0
         with contextlib.suppress(BufferFault):  # the next commit meets the same, and tells of it
             await self._owner.call(self._keeper.tidy)
         if (alarm := self._keeper.alarm) is not None and self._health.buffer_alarm is None:
@@ -245,6 +253,7 @@ class Recorder:
         self.turns += 1
         if not self._stop.is_set():
             self._urgent.clear()
+        self.polling.sealed()
         self._gathering.tell_merged()
         self._gathering.close_batches()
         if self._health.volatile and not await self._heal():
@@ -289,6 +298,7 @@ class Recorder:
         for one in kept:
             self._recent[one.stream, one.position] = one
             self._recent_bytes += one.block.size
+            self._untidied += one.block.size
         while self._recent_bytes > RECENT_BYTES:
             self._recent_bytes -= self._recent.popitem(last=False)[1].block.size
         self._note_ledger()

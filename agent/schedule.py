@@ -7,16 +7,17 @@ What is always true here:
   instrument cannot starve a fast one.
 - A tick may be put once behind all others that are due; what becomes due later goes by its deadline.
 - A tick that has passed while another was served is counted as missed, never replayed.
+- Seals stand on the same grid, one at each place: as soon as all that was asked has come, or a little behind it.
 
 Pure: time is passed in.
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 SEAL_LAG_NS = 100_000_000
-"""So long behind the grid on which polls begin: what a tick brings is sealed with it, and not an interval later."""
+"""So long behind the grid on which polls begin a seal waits for what they bring, which else waited for an interval."""
 
 
 class Tick(NamedTuple):
@@ -67,7 +68,31 @@ class Schedule:
         return missed
 
 
-def next_seal_ns(now_ns: int, every_ns: int) -> int:
-    """Give when to seal next: a little behind the grid, so that what its ticks bring is not kept for an interval."""
-    lag_ns = min(SEAL_LAG_NS, every_ns // 10)
-    return ((now_ns - lag_ns) // every_ns + 1) * every_ns + lag_ns
+class Seals:
+    """When to seal. Polls that are under way are counted: `with seals:` around each."""
+
+    def __init__(self, every_ns: int, now_ns: Callable[[], int], due: Callable[[], None]) -> None:
+        self._now_ns = now_ns
+        self._due = due
+        self._under_way = 0
+        self.every_ns = every_ns
+        self.sealed()
+
+    def sealed(self) -> None:
+        """Note that all there is is being sealed; the next seal is at the next place on the grid."""
+        self._place_ns = (self._now_ns() // self.every_ns + 1) * self.every_ns
+
+    @property
+    def latest_ns(self) -> int:
+        """When to seal even if something that was asked has not come: one slow bus does not hold up the others."""
+        return self._place_ns + min(SEAL_LAG_NS, self.every_ns // 10)
+
+    def __enter__(self) -> None:
+        """Count a poll as under way."""
+        self._under_way += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Count it as ended; if it was the last one of the place where the next seal stands, the seal is due."""
+        self._under_way -= 1
+        if not self._under_way and self._now_ns() >= self._place_ns:
+            self._due()

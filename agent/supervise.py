@@ -16,6 +16,8 @@ import signal
 import socket
 from collections.abc import Callable
 
+from agent.beat import beat
+
 _DEFAULT_PERIOD_S = 5.0
 _NO_CORE = 1
 """A core of one byte: too small for a file, and the kernel's own mark for none through a pipe, where 0 still dumps."""
@@ -46,7 +48,7 @@ async def feed_watchdog(progress: Callable[[], int]) -> None:
         if (now := progress()) != seen:
             seen = now
             notify("WATCHDOG=1")
-        await asyncio.sleep(period_s)
+        await beat(period_s)
 
 
 def _watchdog_s() -> float:

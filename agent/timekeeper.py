@@ -16,11 +16,11 @@ What is always true here:
   boot time looks at it again every few seconds.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from agent import clock_sources
+from agent.beat import beat
 from agent.clock import Belief, Look, SystemClock, grown, stepped
 from agent.clock_sources import Evidence
 from agent.kept import Kept
@@ -194,7 +194,7 @@ class Timekeeper:
                 self.look()
                 if self._floor.due(self._clock.boot_ns()):
                     await in_daemon("time-floor", self._floor.keep)
-                await asyncio.sleep(LOOK_S)
+                await beat(LOOK_S)
         finally:
             self._floor.keep()
 

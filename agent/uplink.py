@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
 from agent import tls
+from agent.beat import beat
 from agent.broker import CONNECT_TIMEOUT_S, NO_MATCHING_SUBSCRIBERS, Endpoint, Message, Session, connect
 from agent.carrier import Carriage, Carrier, Memory
 from agent.companions import until_one_ends
@@ -202,7 +203,7 @@ class Uplink:
         """Raise _Renew when certificates were renewed and can be used."""
         refused = files
         while True:
-            await asyncio.sleep(LOOK_AT_FILES_S)
+            await beat(LOOK_AT_FILES_S)
             now = tls.fingerprint(endpoint.files)
             if now in (files, refused) or endpoint.ca is None:
                 continue

@@ -1,6 +1,8 @@
 """The schedule: absolute ticks, earliest deadline first."""
 
-from agent.schedule import Schedule, Tick, next_seal_ns
+import contextlib
+
+from agent.schedule import Schedule, Seals, Tick
 
 S = 10**9
 
@@ -77,15 +79,62 @@ def test_a_tick_that_is_alone_is_not_put_behind():
     assert not schedule.put_behind(schedule.take(0))
 
 
-def test_a_seal_waits_for_what_the_ticks_of_its_moment_bring() -> None:
-    """Polls begin on the grid; a seal on the grid itself would keep their answers for a whole interval."""
-    second, lag = 10**9, 10**8
-    assert [next_seal_ns(now, second) for now in (0, lag - 1, lag, second, second + lag)] == [
-        lag,
-        lag,
-        second + lag,
-        second + lag,
-        2 * second + lag,
-    ]
-    assert next_seal_ns(7 * 60 * second, 60 * second) == 7 * 60 * second + lag
-    assert next_seal_ns(0, second // 20) == second // 200
+class Sealing:
+    """Seals at a time of our own."""
+
+    def __init__(self, every_ns: int, now_ns: int = 0) -> None:
+        self.now_ns = now_ns
+        self.due: list[int] = []
+        self.seals = Seals(every_ns, lambda: self.now_ns, lambda: self.due.append(self.now_ns))
+
+    def poll(self, from_ns: int, to_ns: int) -> None:
+        """Poll once."""
+        self.now_ns = from_ns
+        with self.seals:
+            self.now_ns = to_ns
+
+
+def test_a_seal_is_due_when_the_last_poll_of_its_moment_has_ended() -> None:
+    """Polls begin on the grid: what they bring is sealed at once, and waits for no timer."""
+    sealing = Sealing(S)
+    sealing.now_ns = S
+    with sealing.seals:
+        sealing.poll(S, S + 5)
+        assert sealing.due == []
+        sealing.now_ns = S + 9
+    assert sealing.due == [S + 9]
+
+
+def test_a_poll_before_the_moment_of_a_seal_makes_none_due() -> None:
+    """Four of five polls at one second, sealed at five."""
+    sealing = Sealing(5 * S)
+    for second in range(1, 6):
+        sealing.poll(second * S, second * S + 7)
+    assert sealing.due == [5 * S + 7]
+
+
+def test_there_is_one_seal_at_each_place_of_the_grid() -> None:
+    """What a poll brings after it waits for the next."""
+    sealing = Sealing(S)
+    sealing.poll(S, S + 5)
+    sealing.seals.sealed()
+    sealing.poll(S + 6, S + 8)
+    assert sealing.due == [S + 5]
+    sealing.poll(2 * S, 2 * S + 1)
+    assert sealing.due == [S + 5, 2 * S + 1]
+
+
+def test_a_poll_that_does_not_end_holds_a_seal_up_for_a_tenth_of_a_second_at_most() -> None:
+    """Or a tenth of the interval, where that is less."""
+    assert Sealing(S, 3 * S + 1).seals.latest_ns == 4 * S + S // 10
+    assert Sealing(60 * S).seals.latest_ns == 60 * S + S // 10
+    assert Sealing(S // 20).seals.latest_ns == S // 20 + S // 200
+
+
+def test_a_poll_that_fails_or_is_cancelled_has_ended_too() -> None:
+    """Nothing counts as under way for ever."""
+    sealing = Sealing(S)
+    sealing.now_ns = S
+    with contextlib.suppress(RuntimeError), sealing.seals:
+        raise RuntimeError
+    assert sealing.due == [S]
