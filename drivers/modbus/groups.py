@@ -58,6 +58,12 @@ class Plan:
     order: Callable[[Sequence[Any]], tuple[Any, ...]] | None
     wire_s: float
 
+    @property
+    def least(self) -> bool:
+        """Say whether no turnaround makes another plan cheaper: no hole is read along, and no table is asked twice."""
+        tables = {part.request.table for part in self.parts}
+        return len(tables) == len(self.parts) and not any(part.request.holes for part in self.parts)
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

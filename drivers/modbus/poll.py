@@ -120,7 +120,7 @@ class State:
         if self._measured >= self._settled:
             self._measured = 0
             planned_s = first_turnaround_s(self.reading.pace) if self._planned_s is None else self._planned_s
-            if not planned_s / _CHANGED <= self.turnaround_s <= planned_s * _CHANGED:
+            if not planned_s / _CHANGED <= self.turnaround_s <= planned_s * _CHANGED and not self.plan.least:
                 self._planned_s = self.turnaround_s
                 self._replan()
 

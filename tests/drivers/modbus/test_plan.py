@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from config.model import Serial
 from drivers.modbus.cost import cost
+from drivers.modbus.groups import readings
 from drivers.modbus.pace import pace
 from drivers.modbus.plan import Limits, Request, Span, covers, plan, total_s
+from drivers.modbus.settings import ModbusLink
 
 BITS = ("coil", "discrete")
 
@@ -221,3 +223,19 @@ def test_a_point_inside_another_is_not_read_twice():
     wanted = [*(Span("input", n, 1) for n in range(10)), Span("input", 9, 2)]
     requests = plan(wanted, Limits(max_registers=10), SLOW)
     assert sum(request.quantity for request in requests) == 11
+
+
+@pytest.mark.parametrize(
+    ("addresses", "least"),
+    [(range(100), True), ([*range(50), *range(60, 100)], False), (range(200), False)],
+)
+def test_a_plan_of_one_request_without_a_hole_is_the_best_at_any_turnaround(addresses, least):
+    """So it is not made anew when the measured turnaround changes; any other may be."""
+    points = {f"r{address}": {"holding": address} for address in addresses}
+    device = {"unit": 1, "every": "1s", "points": points}
+    link = ModbusLink.model_validate({"driver": "modbus", "host": "10.0.0.9", "devices": {"meter": device}})
+    (reading,) = readings("bus", link)
+    plans = [reading.plan(reading.requests(turnaround_s=turnaround_s)) for turnaround_s in (None, 0.0, 0.001, 1.0)]
+    assert plans[0].least == least
+    if least:
+        assert len({tuple(part.request for part in one.parts) for one in plans}) == 1
