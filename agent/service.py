@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     log.configure(verbose=options.verbose)
     supervise.forbid_core_dumps()
+    supervise.keep_reload()
     clock = SystemClock()
     hold = Hold(options.config, clock.boot_id.hex(), clock.boot_ns)
     try:

@@ -63,6 +63,12 @@ def on_stop(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
+def keep_reload() -> None:
+    """Have a SIGHUP wait that comes before the service can obey it; by default it would end the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
 def on_reload(reload: Callable[[], object]) -> None:
-    """Call this on SIGHUP."""
+    """Call this on SIGHUP, and for one that waits."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,26 @@ def test_leaving_takes_less_than_five_seconds_whatever_hangs() -> None:
     """Polls, the last seal, its delivery, the farewell and the closing connection, one after the other."""
     bounds_s = works.POLL_S + app.SEAL_S + app.DELIVER_S + presence.FAREWELL_S + broker.CLOSE_S
     assert bounds_s < 5
+
+
+SLOW_START = """
+import asyncio, os, signal, time
+from agent import supervise
+
+async def main():
+    asked = asyncio.Event()
+    supervise.on_reload(asked.set)
+    await asyncio.wait_for(asked.wait(), 5)
+    print("reloaded", flush=True)
+
+supervise.keep_reload()
+os.kill(os.getpid(), signal.SIGHUP)
+time.sleep(0.1)
+asyncio.run(main())
+"""
+
+
+def test_a_reload_that_is_asked_for_while_the_service_starts_waits_for_it() -> None:
+    """SIGHUP would end it otherwise; what was written meanwhile is read."""
+    ran = subprocess.run([sys.executable, "-c", SLOW_START], capture_output=True, text=True, check=False, timeout=30)
+    assert (ran.returncode, ran.stdout) == (0, "reloaded\n"), ran.stderr
