@@ -11,6 +11,7 @@ import asyncio
 import json
 import sqlite3
 import time
+from functools import partial
 
 from speed.history import seal
 from speed.machine import calibrate_ms
@@ -18,12 +19,14 @@ from speed.site import Load, Site, links_of, naive, registers, station
 
 ONE_WAY_S = 0.025
 DAY_BLOCKS = 86_400
+PATIENCE_S = 120.0
 
 
 async def drained(around: Site, name: str, blocks: int) -> tuple[float, float]:
     """Give blocks a second and the calibration beside."""
     load = Load()
-    seal(around.directory / name, load, blocks, acknowledge=False, gateway=name)
+    made = partial(seal, around.directory / name, load, blocks, acknowledge=False, gateway=name)
+    await asyncio.to_thread(made)  # the platform's connection is kept alive meanwhile
     calibration_ms = calibrate_ms()
     with registers(load.devices) as ports:
         async with station(around, name, links_of(load, ports), one_way_s=ONE_WAY_S) as running:
@@ -34,6 +37,8 @@ async def drained(around: Site, name: str, blocks: int) -> tuple[float, float]:
             while pending := (await running.status())["uplinks"]["province"]["pending"]["main"]:
                 if pending < 2:
                     break
+                if time.monotonic() - began_s > PATIENCE_S:
+                    raise TimeoutError(f"{pending} blocks are pending")
                 await asyncio.sleep(0.05)
             took_s = time.monotonic() - began_s
     return blocks / took_s, calibration_ms
