@@ -16,6 +16,7 @@ from typing import Any
 
 from agent.words import Words, environment_language
 from config.errors import ConfigFaults, Fault, dotted
+from config.raw import SIZE_LIMIT, read_regular
 
 _LANGUAGE_LINE = re.compile(rb"^[^#\n]*\blanguage:\s*[\"']?(vi|en)\b", re.MULTILINE)
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -28,8 +29,7 @@ _SHOWN = 160
 def language_of(path: Path, environment: Mapping[str, str]) -> str:
     """Find the language to speak of a file, even of one that cannot be read."""
     try:
-        with path.open("rb") as stream:
-            written = _LANGUAGE_LINE.search(stream.read(_SEARCHED))
+        written = _LANGUAGE_LINE.search(read_regular(path, _SEARCHED))
     except OSError:
         written = None
     if written is not None:
@@ -119,6 +119,6 @@ class _Lines:
 
 def _read_lines(file: Path) -> list[str]:
     try:
-        return _LINE_END.split(file.read_bytes().decode("utf-8-sig", "replace"))
+        return _LINE_END.split(read_regular(file, SIZE_LIMIT).decode("utf-8-sig", "replace"))
     except OSError:
         return []

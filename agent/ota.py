@@ -33,7 +33,9 @@ from agent.log import Log
 from agent.owner import in_daemon
 from agent.settings import Settings
 from buffer.seal import Moment
-from config.push import SIZE_LIMIT, Accepted, Now, Rejected, Replaced, judge
+from config.envelope import SIZE_LIMIT
+from config.push import judge
+from config.verdict import Accepted, Now, Rejected, Replaced
 
 LOOK_EVERY_S = 1.0
 WRITE_EVERY_NS = 10 * NS_PER_S

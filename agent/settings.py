@@ -21,7 +21,8 @@ from agent.estimate import Estimate, estimate
 from agent.gateway_device import GatewayDriver
 from agent.unwise import WallClock, warnings
 from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
-from config.load import Loaded, load
+from config.load import load
+from config.loaded import Loaded
 from config.model import OWN_DEVICE, Config, Link
 from drivers import registry
 from drivers.api import Clock, Driver, DriverMisconfigured

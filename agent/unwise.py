@@ -10,18 +10,19 @@ import datetime as dt
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
 from cryptography import x509
-from pydantic import BaseModel
 
 from agent.estimate import Estimate
 from buffer.seal import Moment
 from config import checks
 from config.errors import Fault, KeyPath, fault_at
-from config.load import Loaded
+from config.loaded import Loaded
 from config.model import Serial
+from config.shape import Strict
 from drivers.api import Clock, Driver
 
 STABLE_NAMES = Path("/dev/serial/by-id")
@@ -88,11 +89,11 @@ def shown(days: float) -> str:
     return f"{days:.0f}" if days >= 10 else f"{days:.1f}"
 
 
-def _certificates(part: BaseModel, path: KeyPath, loaded: Loaded, clock: WallClock) -> Iterator[Fault]:
+def _certificates(part: Strict, path: KeyPath, loaded: Loaded, clock: WallClock) -> Iterator[Fault]:
     """Find the certificate files that a part names, whatever its keys are called, and judge each."""
-    for key, value in part:
-        where = (*path, key)
-        if isinstance(value, BaseModel):
+    for one in fields(part):
+        value, where = getattr(part, one.name), (*path, one.name)
+        if isinstance(value, Strict):
             yield from _certificates(value, where, loaded, clock)
         elif isinstance(value, str) and (ends := ends_of(Path(value))) is not None:
             days = (ends.timestamp() * 1e9 - clock.moment().wall_ns) / _NS_PER_DAY

@@ -15,84 +15,33 @@ The agent enters. Of the buffer, `cose` alone is known here.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from buffer.cose import SignatureRefused, sign, thumbprint, unverified, verify
-from config import trust as trust_document
 from config.envelope import CONFIG, SIZE_LIMIT, TRUST, Envelope, Malformed, Push, decode, encode, take_apart
 from config.errors import ConfigFaults
 from config.source import parse
-from config.trust import Role, Standing, Trust, TrustInvalid
+from config.trust import Role, Standing, Trust, TrustInvalid, touched
+from config.trust_file import parse as parse_trust
+from config.verdict import Accepted, Confirmed, Now, Rejected, Replaced, State
 
-__all__ = ["CONFIG", "SIZE_LIMIT", "TRUST", "Envelope", "Push", "encode", "take_apart"]
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """A configuration that this station has run and confirmed."""
-
-    epoch: int
-    version: int
-    target: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What the station remembers, and what stands in its file now.
-
-    `epoch`, `version` and `digest` are those of the last push that was found genuine, whatever became of it.
-    """
-
-    gateway: str
-    platform: str
-    current: bytes
-    epoch: int = 0
-    version: int = 0
-    digest: bytes = b""
-    trust_version: int = 0
-    trust_digest: bytes = b""
-    confirmed: tuple[Confirmed, ...] = ()
-    busy: bool = False
-    accepted_remote: bytes = b""
-    """Digest of the content that a technician lets in over what was edited here."""
-    files: bytes = b""
-    """Digest of the configuration with its `links.d` (`config.include`); that of `current` where it is left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """What is known of the time: the wall clock if it is synchronised, and a moment that has certainly passed."""
-
-    wall_s: int | None
-    error_s: int = 0
-    floor_s: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A configuration to be tried. `digest` names the push: SHA-256 of its content."""
-
-    push: Push
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """The next trust document, as it is to be written."""
-
-    trust: Trust
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Not to be obeyed, and why. `accepted` is there where all was well but for the file, which was edited here."""
-
-    code: str
-    accepted: Accepted | None = None
+__all__ = [
+    "CONFIG",
+    "SIZE_LIMIT",
+    "TRUST",
+    "Accepted",
+    "Confirmed",
+    "Envelope",
+    "Now",
+    "Push",
+    "Rejected",
+    "Replaced",
+    "State",
+    "encode",
+    "take_apart",
+]
 
 
 class _Refused(Exception):
@@ -194,7 +143,7 @@ def _judge_trust(envelope: Envelope, old: Trust, state: State) -> Replaced:
     signers = _signers(envelope, old.publics, _retired(old), strangers=True)
     _require(signers, old, old.roles.trust, "push.threshold")
     try:
-        new = trust_document.parse(envelope.content)
+        new = parse_trust(envelope.content)
     except TrustInvalid as invalid:
         raise _Refused("push.trust-invalid") from invalid
     signers = _signers(envelope, tuple(dict.fromkeys((*old.publics, *new.publics))), _retired(old))
@@ -273,7 +222,7 @@ def _critical(push: Push, trust: Trust, state: State) -> tuple[str, ...]:
         before: Any = parse(state.current, Path("current")).value
     except ConfigFaults:  # whatever stood there, all of it is different now
         before = None
-    return trust_document.touched(before, after.value, trust.critical)
+    return touched(before, after.value, trust.critical)
 
 
 # -- making and showing ------------------------------------------------------------------------------------------------

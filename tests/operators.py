@@ -6,7 +6,8 @@ from hashlib import sha256
 
 from buffer.keys import DeviceKey
 from config.push import CONFIG, TRUST, Envelope, Now, Push, State, encode, signed
-from config.trust import Standing, read
+from config.trust import Standing
+from config.trust_file import read
 
 NOW_S = 1_790_000_000
 DAY_S = 86_400

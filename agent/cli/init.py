@@ -28,7 +28,8 @@ from agent.words import Language, Words, environment_language
 from config import profile
 from config.errors import ConfigFaults
 from config.model import NAME_PATTERN
-from config.source import parse, read_bytes
+from config.raw import read_bytes
+from config.source import parse
 
 WIRES = ("serial", "tcp", "none")
 

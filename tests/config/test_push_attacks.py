@@ -46,7 +46,8 @@ from config.push import (
     signed,
     take_apart,
 )
-from config.trust import TrustInvalid, parse, read, touched
+from config.trust import TrustInvalid, touched
+from config.trust_file import parse, read
 
 
 def reason(data, trust=None, state=STATE, now=NOW):

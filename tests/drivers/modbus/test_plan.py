@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.judge import judged
 from config.model import Serial
 from drivers.modbus.cost import cost
 from drivers.modbus.pace import pace
@@ -17,7 +18,7 @@ BITS = ("coil", "discrete")
 
 def line(baud, turnaround_s=None):
     """Give what requests cost on a serial line."""
-    return cost(pace(Serial.model_validate({"port": "/dev/ttyS0", "baud": baud}), "rtu"), turnaround_s)
+    return cost(pace(judged(Serial, {"port": "/dev/ttyS0", "baud": baud}), "rtu"), turnaround_s)
 
 
 NETWORK = cost(pace(None, "tcp"), 0.08)
