@@ -9,7 +9,6 @@ What is always true here:
 """
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +76,8 @@ def _space_under(text: str) -> str:
 
 
 def _width(character: str) -> int:
+    import unicodedata  # noqa: PLC0415  nearly a megabyte, for a file with faults only
+
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -30,12 +30,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from agent import durable, json_record
+from agent import aside, durable, json_record
 from config.raw import SIZE_LIMIT as CONFIG_LIMIT
 from config.raw import digest_of, read_regular
 from config.trust import SIZE_LIMIT as TRUST_LIMIT
 from config.trust import Standing, TrustInvalid
-from config.trust_file import read
 from config.verdict import Accepted, Confirmed, Replaced, State
 
 NS_PER_S = 10**9
@@ -130,6 +129,7 @@ class Hold:
         self.journal = Journal()
         self.damaged = False
         self._lock: int | None = None
+        self._standing: Standing | None = None
         self._load()
 
     def _load(self) -> None:
@@ -171,11 +171,16 @@ class Hold:
         return (digest_of(self.config) or sha256(self.current()).digest()).hex()
 
     def trust(self) -> Standing | None:
-        """Read the trust document; None where there is none that can be read."""
-        try:
-            return read(_read(self.trust_path, TRUST_LIMIT))
-        except TrustInvalid:
+        """Read the trust document; None where there is none that can be read. Raises AsideFailed."""
+        data = _read(self.trust_path, TRUST_LIMIT)
+        if not data:
             return None
+        if self._standing is None or self._standing.digest != sha256(data).digest():
+            try:
+                self._standing = aside.ask("read-trust", data)
+            except TrustInvalid:
+                return None
+        return self._standing
 
     def state(self, gateway: str, platform: str, accepted_remote: str = "") -> State:
         """Give what the judge is told."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from agent import faults
-from agent.errors import Exit
+from agent.errors import AsideFailed, Exit
 from agent.health import Document, Health
 from agent.log import Log
 from agent.owner import in_daemon
@@ -128,7 +128,9 @@ class Reloader:
         except ConfigFaults as found:
             return await self._faulty(found)
         except BufferFault as error:
-            return self._not_now(error)
+            return self._not_now("agent.reload-buffer", error, Exit.BUFFER)
+        except AsideFailed as error:
+            return self._not_now(error.code, error, error.exit)
         self.health.config_error = None
         for warning in settings.warnings:
             _log.warning(warning.code, **{**warning.fields, "file": warning.file, "line": warning.line})
@@ -143,10 +145,11 @@ class Reloader:
         )
         return {"text": faults.text(found, words), "exit": Exit.CONFIG, **faults.document(found, words)}
 
-    def _not_now(self, error: BufferFault) -> Document:
-        self._refused(b"", "agent.reload-buffer", error.code, error.fields)
+    def _not_now(self, code: str, error: BufferFault | AsideFailed, ended: Exit) -> Document:
+        """Refuse for a reason that is not in the file."""
+        self._refused(b"", code, error.code, error.fields)
         fields = {name: str(value) for name, value in error.fields.items()}
-        return {"ok": False, "error": "agent.reload-buffer", "fields": fields, "exit": Exit.BUFFER}
+        return {"ok": False, "error": code, "fields": fields, "exit": ended}
 
     def _refused(self, digest: bytes, code: str, reason: str, fields: Mapping[str, object]) -> None:
         self.health.config_error = (code, fields)

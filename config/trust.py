@@ -112,7 +112,7 @@ class Standing(NamedTuple):
     digest: bytes
 
 
-def touched(before: object, after: object, critical: tuple[str, ...]) -> tuple[str, ...]:
+def differing(before: object, after: object, critical: tuple[str, ...]) -> tuple[str, ...]:
     """Name the critical settings that two configurations, as plain trees, write differently.
 
     A pattern is a path with dots; `*` stands for any one key. The order of keys counts, too: what is only moved is

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.settings import read
+from agent.reading import read
 from config import profile
 from config.judge import judged
 

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from agent.cli.schema import command, document
 from agent.clock import SystemClock
-from agent.settings import read
+from agent.reading import read
 from config import profile
 from config.errors import ConfigFaults
 from config.model import Secret, parse_duration, parse_size, written_duration, written_size

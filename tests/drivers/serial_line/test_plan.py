@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.settings import read
+from agent.reading import read
 from config.judge import judged
 from drivers.api import DriverMisconfigured
 from drivers.serial_line.plan import plan

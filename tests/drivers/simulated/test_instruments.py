@@ -22,6 +22,7 @@ from drivers.simulated.opcua_server import OpcUaInstrument
 CLIENT = textwrap.dedent("""
     import asyncio, json, sys, time
     from importlib.metadata import entry_points
+    from config.judge import judged
 
     class Clock:
         def boot_ns(self):
