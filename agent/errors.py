@@ -65,6 +65,10 @@ class PortBusy(AgentError):
     exit = Exit.BUSY
 
 
+class AsideFailed(AgentError):
+    """A process that was to do something for this one died, said something else, or took too long: try again."""
+
+
 class FileThere(AgentError):
     """A file that the command was to write is there already, and stays as it is."""
 

@@ -9,13 +9,13 @@ What is always true here:
 """
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent.words import Words, environment_language
 from config.errors import ConfigFaults, Fault, dotted
+from config.raw import SIZE_LIMIT, read_regular
 
 _LANGUAGE_LINE = re.compile(rb"^[^#\n]*\blanguage:\s*[\"']?(vi|en)\b", re.MULTILINE)
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -28,8 +28,7 @@ _SHOWN = 160
 def language_of(path: Path, environment: Mapping[str, str]) -> str:
     """Find the language to speak of a file, even of one that cannot be read."""
     try:
-        with path.open("rb") as stream:
-            written = _LANGUAGE_LINE.search(stream.read(_SEARCHED))
+        written = _LANGUAGE_LINE.search(read_regular(path, _SEARCHED))
     except OSError:
         written = None
     if written is not None:
@@ -77,6 +76,8 @@ def _space_under(text: str) -> str:
 
 
 def _width(character: str) -> int:
+    import unicodedata  # noqa: PLC0415  nearly a megabyte, for a file with faults only
+
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
@@ -119,6 +120,6 @@ class _Lines:
 
 def _read_lines(file: Path) -> list[str]:
     try:
-        return _LINE_END.split(file.read_bytes().decode("utf-8-sig", "replace"))
+        return _LINE_END.split(read_regular(file, SIZE_LIMIT).decode("utf-8-sig", "replace"))
     except OSError:
         return []

@@ -53,8 +53,8 @@ class GatewayDriver(Driver[Link[Device[Point]]]):
     Settings = Link
 
     def __init__(self, watch: Watch, clock: Clock, uplinks: Iterable[str], disk: Path) -> None:
-        device = Device[Point].model_construct(every=watch.every, stream=watch.stream)
-        super().__init__(OWN_DEVICE, Link[Device[Point]](driver=OWN_DEVICE, devices={OWN_DEVICE: device}), clock)
+        device: Device[Point] = Device(every=watch.every, stream=watch.stream)
+        super().__init__(OWN_DEVICE, Link(driver=OWN_DEVICE, devices={OWN_DEVICE: device}), clock)
         self._names = tuple(uplinks)
         self._uplinks: Mapping[str, UplinkHealth] = {}
         self._disk = disk

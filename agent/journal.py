@@ -30,14 +30,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from agent import durable
-from config.include import digest_of
-from config.push import Accepted, Confirmed, Replaced, State
-from config.source import SIZE_LIMIT as CONFIG_LIMIT
+from agent import aside, durable, json_record
+from config.raw import SIZE_LIMIT as CONFIG_LIMIT
+from config.raw import digest_of, read_regular
 from config.trust import SIZE_LIMIT as TRUST_LIMIT
-from config.trust import Standing, TrustInvalid, read
+from config.trust import Standing, TrustInvalid
+from config.verdict import Accepted, Confirmed, Replaced, State
 
 NS_PER_S = 10**9
 GRACE_S = 15
@@ -46,6 +44,7 @@ MOST_STARTS = 8
 """So many starts within one probation, and the configuration is held to be what ends them."""
 MOST_ATTEMPTS = 3
 KEPT_CONFIRMED = 32
+JOURNAL_LIMIT = 2**20
 
 Step = Literal["verified", "staged", "validated", "applied", "rolling-back", "confirmed", "rolled-back", "rejected"]
 BEFORE_APPLIED = ("verified", "staged", "validated")
@@ -105,7 +104,6 @@ class Journal:
     flight: Flight | None = None
 
 
-_JOURNAL = TypeAdapter(Journal)
 Point = Callable[[str], None]
 """Told before and after every step to the disk; the tests' way to end the process there."""
 
@@ -131,14 +129,15 @@ class Hold:
         self.journal = Journal()
         self.damaged = False
         self._lock: int | None = None
+        self._standing: Standing | None = None
         self._load()
 
     def _load(self) -> None:
         try:
-            self.journal = _JOURNAL.validate_json(self._journal_path.read_bytes())
+            self.journal = json_record.read(Journal, read_regular(self._journal_path, JOURNAL_LIMIT))
         except FileNotFoundError:
             return
-        except (OSError, ValidationError):
+        except (OSError, ValueError):
             self.damaged = True
 
     def own(self) -> bool:
@@ -172,11 +171,16 @@ class Hold:
         return (digest_of(self.config) or sha256(self.current()).digest()).hex()
 
     def trust(self) -> Standing | None:
-        """Read the trust document; None where there is none that can be read."""
-        try:
-            return read(_read(self.trust_path, TRUST_LIMIT))
-        except TrustInvalid:
+        """Read the trust document; None where there is none that can be read. Raises AsideFailed."""
+        data = _read(self.trust_path, TRUST_LIMIT)
+        if not data:
             return None
+        if self._standing is None or self._standing.digest != sha256(data).digest():
+            try:
+                self._standing = aside.ask("read-trust", data)
+            except TrustInvalid:
+                return None
+        return self._standing
 
     def state(self, gateway: str, platform: str, accepted_remote: str = "") -> State:
         """Give what the judge is told."""
@@ -356,7 +360,7 @@ class Hold:
 
     def _save(self, journal: Journal) -> None:
         self.journal = journal
-        durable.write(self._journal_path, _JOURNAL.dump_json(journal, indent=1))
+        durable.write(self._journal_path, json_record.written(journal))
 
     def _digest(self) -> str:
         return sha256(self.current()).hexdigest()
@@ -388,7 +392,6 @@ def _flight(accepted: Accepted, platform: str) -> Flight:
 
 def _read(path: Path, limit: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(limit + 1)
+        return read_regular(path, limit + 1)
     except OSError:
         return b""

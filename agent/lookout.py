@@ -4,7 +4,8 @@ What is always true here:
 
 - A look reads at most `SAMPLES` blocks of a stream, whatever waits, and none where nothing does.
 - What cannot be read now leaves the last look standing.
-- A certificate is read when a connection is made with it, and not again.
+- A certificate is read once a connection is made with it, by a process of its own (`agent.aside`), and again only
+  when its file has changed by a later connection.
 
 The uplink enters.
 """
@@ -12,10 +13,12 @@ The uplink enters.
 import contextlib
 from typing import NoReturn
 
-from agent import tls
+from agent import aside, tls
 from agent.beat import beat
+from agent.errors import AsideFailed
 from agent.health import UplinkHealth
 from agent.kept import Kept
+from agent.owner import in_daemon
 from agent.recorder import Recorder
 from agent.standing import WORTH, Day, Oldest, Standing
 from buffer.block import Header, read_header
@@ -28,6 +31,10 @@ SAMPLES = 16
 NS_PER_S = 10**9
 
 
+_Seen = tuple[str, tls.Fingerprint]
+"""A certificate's file, and the state that it was in."""
+
+
 class Lookout:
     """Keeps `health.standing` of one uplink."""
 
@@ -37,10 +44,12 @@ class Lookout:
         self._health = health
         self._day = Day()
         self._until_ns: int | None = None
+        self._cert: _Seen | None = None
+        self._read: _Seen | None = None
 
     def certificate(self, cert: str | None) -> None:
         """Note the certificate that a connection is made with."""
-        self._until_ns = None if cert is None else tls.expires_ns(cert)
+        self._cert = None if cert is None else (cert, tls.fingerprint((cert,)))
 
     async def run(self) -> NoReturn:
         """Look until cancelled."""
@@ -51,8 +60,19 @@ class Lookout:
                 await self.look()
             await beat(LOOK_EVERY_S)
 
+    async def _read_certificate(self) -> None:
+        """Find when the certificate ends that the last connection was made with."""
+        if self._cert == self._read:
+            return
+        self._until_ns, self._read = None, self._cert
+        if self._cert is not None:
+            cert, _ = self._cert
+            with contextlib.suppress(AsideFailed):  # nobody knows when it ends, then
+                self._until_ns = await in_daemon("certificate", lambda: aside.ask("certificate-end", cert))
+
     async def look(self) -> None:
         """Look once. Raises what the store raises."""
+        await self._read_certificate()
         bytes_waiting, oldest = 0, []
         for stream in self._health.streams:
             size, first = await self._waiting(stream)

@@ -1,9 +1,10 @@
-"""What the machine says of itself: load, memory, temperature, disk; and what is given back to it.
+"""What the machine says of itself: load, memory, temperature, disk; what is given back, and what is not to be kept.
 
 What is always true here:
 
 - Everything is asked in ways that work in the unit's sandbox: sysinfo(2), getrusage(2) and statvfs(3), which need no
   /proc, and the thermal zone in sysfs where the board has one. What cannot be had is None, never an error.
+- A process that holds a key or a secret leaves no core.
 """
 
 import contextlib
@@ -17,6 +18,8 @@ THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 """Millidegrees Celsius (Linux, Documentation/driver-api/thermal/sysfs-api.rst)."""
 _LOAD_UNIT = 65536
 _KIB = 1024
+_NO_CORE = 1
+"""A core of one byte: too small for a file, and the kernel's own mark for none through a pipe, where 0 still dumps."""
 
 
 class _Sysinfo(ctypes.Structure):
@@ -79,6 +82,13 @@ def give_back() -> None:
     """Hand memory that was freed back to the kernel, where the C library can (malloc_trim(3), glibc)."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def forbid_core_dumps() -> None:
+    """Let no crash of this process write its memory anywhere (core(5))."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    most = _NO_CORE if hard == resource.RLIM_INFINITY else min(hard, _NO_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
 
 
 def _disk(path: Path) -> tuple[int | None, int | None]:

@@ -25,15 +25,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 
-from agent import probation, trial
-from agent.errors import Exit
+from agent import aside, probation, trial
+from agent.errors import AsideFailed, Exit
 from agent.health import Document
 from agent.journal import BEFORE_APPLIED, GRACE_S, NS_PER_S, Hold, Step
 from agent.log import Log
 from agent.owner import in_daemon
 from agent.settings import Settings
 from buffer.seal import Moment
-from config.push import SIZE_LIMIT, Accepted, Now, Rejected, Replaced, judge
+from config.envelope import SIZE_LIMIT
+from config.push import judge
+from config.trust import Standing
+from config.verdict import Accepted, Now, Rejected, Replaced
 
 LOOK_EVERY_S = 1.0
 WRITE_EVERY_NS = 10 * NS_PER_S
@@ -56,6 +59,18 @@ class House:
     """The state of the whole station."""
     event: Callable[..., None]
     """Enter an event in every stream: its kind, `urgent`, and its data."""
+
+
+class _Aside:
+    """Reads what a push holds in a process of its own."""
+
+    def trust(self, data: bytes) -> Standing:
+        found: Standing = aside.ask("read-trust", data)
+        return found
+
+    def touched(self, before: bytes, after: bytes, critical: tuple[str, ...]) -> tuple[str, ...]:
+        found: tuple[str, ...] = aside.ask("touched", before, after, critical)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +177,13 @@ class Ota:
             await self._begin()
         except OSError as error:
             _log.error("push-disk", reason=error, folder=self._hold.folder)
+        except AsideFailed as error:
+            _log.error("push-not-judged", reason=error)
         while True:
             mail = await self._next()
             try:
                 if mail is not None:
-                    await self._hear(mail)
+                    await self._judge(mail)
                 if self._hold.on_probation:
                     await self._watch()
             except OSError as error:  # readings matter more: the push waits, or is refused, and polling goes on
@@ -184,7 +201,7 @@ class Ota:
         hold = self._hold
         if hold.damaged:
             _log.error("journal-damaged", folder=hold.folder)
-        trust = hold.trust()
+        trust = await in_daemon("push", hold.trust)
         if trust is not None:
             await in_daemon("push", lambda: hold.note_trust(trust))
         flight = hold.journal.flight
@@ -206,6 +223,13 @@ class Ota:
         except TimeoutError:
             return None
 
+    async def _judge(self, mail: Mail) -> None:
+        try:
+            await self._hear(mail)
+        except AsideFailed as error:  # nothing was noted of it: it may be sent again
+            _log.error("push-not-judged", reason=error)
+            self._refuse(mail.platform, mail.payload, "push.not-judged")
+
     async def _hear(self, mail: Mail) -> None:
         hold = self._hold
         remote, payload = "", mail.payload
@@ -217,7 +241,7 @@ class Ota:
             return
         hold.note_floor(_certain_s(self._moment()))
         state, now = hold.state(self._gateway, mail.platform, remote), self._now()
-        verdict = await in_daemon("push", lambda: judge(payload, hold.trust(), state, now))
+        verdict = await in_daemon("push", lambda: judge(payload, hold.trust(), state, now, _Aside()))
         match verdict:
             case Accepted() as accepted:
                 await in_daemon("push", lambda: hold.verified(accepted, mail.platform))

@@ -13,12 +13,12 @@ The composition root enters.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from agent import faults
-from agent.errors import Exit
+from agent.errors import AsideFailed, Exit
 from agent.health import Document, Health
 from agent.log import Log
 from agent.owner import in_daemon
@@ -28,9 +28,9 @@ from agent.words import Words
 from buffer.errors import BufferFault
 from buffer.frame import Layout
 from config.errors import ConfigFaults, Fault, KeyPath, fault_at
-from config.include import digest_of
-from config.load import Loaded
+from config.loaded import Loaded
 from config.model import Buffer, Config
+from config.raw import digest_of
 from drivers.api import Driver
 
 CHANGEABLE = frozenset({"seal_every"})
@@ -72,15 +72,18 @@ def carriers(config: Config) -> dict[str, tuple[str, ...] | None]:
     return {name: uplink.streams or None for name, uplink in config.uplinks.items()}
 
 
+FIXED: tuple[KeyPath, ...] = (
+    ("gateway", "id"),
+    *(("buffer", one.name) for one in fields(Buffer) if one.name not in CHANGEABLE),
+)
+"""Where the file says what may not change while the station runs."""
+
+
 def fixed_faults(before: Config, after: Loaded) -> Iterator[Fault]:
     """Name what has changed and cannot while the station runs."""
-    fixed: list[tuple[KeyPath, object, object]] = [(("gateway", "id"), before.gateway.id, after.config.gateway.id)]
-    fixed += [
-        (("buffer", key), getattr(before.buffer, key), getattr(after.config.buffer, key))
-        for key in Buffer.model_fields
-        if key not in CHANGEABLE
-    ]
-    for path, old, new in fixed:
+    for path in FIXED:
+        part, key = map(str, path)
+        old, new = (getattr(getattr(config, part), key) for config in (before, after.config))
         if old != new:
             yield fault_at(after.spot(path), "agent.needs-restart", path, before=old)
 
@@ -125,7 +128,9 @@ class Reloader:
         except ConfigFaults as found:
             return await self._faulty(found)
         except BufferFault as error:
-            return self._not_now(error)
+            return self._not_now("agent.reload-buffer", error, Exit.BUFFER)
+        except AsideFailed as error:
+            return self._not_now(error.code, error, error.exit)
         self.health.config_error = None
         for warning in settings.warnings:
             _log.warning(warning.code, **{**warning.fields, "file": warning.file, "line": warning.line})
@@ -140,10 +145,11 @@ class Reloader:
         )
         return {"text": faults.text(found, words), "exit": Exit.CONFIG, **faults.document(found, words)}
 
-    def _not_now(self, error: BufferFault) -> Document:
-        self._refused(b"", "agent.reload-buffer", error.code, error.fields)
+    def _not_now(self, code: str, error: BufferFault | AsideFailed, ended: Exit) -> Document:
+        """Refuse for a reason that is not in the file."""
+        self._refused(b"", code, error.code, error.fields)
         fields = {name: str(value) for name, value in error.fields.items()}
-        return {"ok": False, "error": "agent.reload-buffer", "fields": fields, "exit": Exit.BUFFER}
+        return {"ok": False, "error": code, "fields": fields, "exit": ended}
 
     def _refused(self, digest: bytes, code: str, reason: str, fields: Mapping[str, object]) -> None:
         self.health.config_error = (code, fields)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,11 +11,13 @@ from pathlib import Path
 
 from agent import failures, faults, log, supervise
 from agent.app import App
+from agent.aside import Helper
 from agent.clock import SystemClock
-from agent.errors import Exit
+from agent.errors import AsideFailed, Exit
 from agent.journal import Hold
-from agent.machine import give_back
-from agent.settings import credentials, read
+from agent.machine import forbid_core_dumps, give_back
+from agent.reload import FIXED
+from agent.settings import credentials, read_aside
 from agent.words import Words
 from config.errors import ConfigFaults
 
@@ -23,14 +26,14 @@ _log = log.Log("service")
 DEFAULT_CONFIG = Path("/etc/trambien/gateway.yaml")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run until SIGTERM; give the exit code."""
+def main(arguments: Sequence[str], helper: Helper | None = None) -> int:
+    """Run until SIGTERM; give the exit code. `helper` is a process that was started before, to read the file."""
     parser = argparse.ArgumentParser(prog="trambien run", description="Run the station.")
     parser.add_argument("-c", "--config", type=Path, default=DEFAULT_CONFIG, help="the configuration file")
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     options = parser.parse_args(arguments)
     log.configure(verbose=options.verbose)
-    supervise.forbid_core_dumps()
+    forbid_core_dumps()
     supervise.keep_reload()
     clock = SystemClock()
     hold = Hold(options.config, clock.boot_id.hex(), clock.boot_ns)
@@ -38,33 +41,45 @@ def main(arguments: Sequence[str]) -> int:
         hold.recover()
     except OSError as error:  # readings matter more
         _log.error("push-disk", reason=error, folder=hold.folder)
-    code = _once(hold, clock)
+    code = _once(hold, clock, helper or Helper("read"))
     if code != Exit.OK and hold.give_up():
         _log.error("push-undone", code="push.not-started", exit=code)
-        code = _once(hold, clock)
+        code = _once(hold, clock, Helper("read"))
     return code
 
 
-def _once(hold: Hold, clock: SystemClock) -> int:
+def _once(hold: Hold, clock: SystemClock, helper: Helper) -> int:
     """Run with the configuration as it stands; give the exit code."""
+    words = Words(faults.language_of(hold.config, os.environ))
     try:
-        given = credentials(os.environ)
-        read_file = partial(read, clock=clock, credentials=given)
-        settings = read_file(hold.config)
+        with helper:
+            app = _composed(hold, clock, helper)
     except ConfigFaults as found:
-        sys.stderr.write(faults.text(found, Words(faults.language_of(hold.config, os.environ))) + "\n")
+        sys.stderr.write(faults.text(found, words) + "\n")
         return Exit.CONFIG
-    for warning in settings.warnings:
-        _log.warning(warning.code, **{**warning.fields, "file": warning.file, "line": warning.line})
-    code, words = Exit.OK, Words(settings.loaded.config.gateway.language)
+    except failures.Mendable as error:
+        return failures.tell(error, words)
+    code: int = Exit.OK
     try:
-        app = App(settings, clock, read_file, hold, given)
-        del settings  # the places of every key are not needed any more, and are megabytes
         give_back()
         asyncio.run(_run(app))
     except* failures.Mendable as ended:
         code = failures.tell(failures.first(ended), words)
     return code
+
+
+def _composed(hold: Hold, clock: SystemClock, helper: Helper) -> App:
+    """Read the configuration and compose the house, with what only that needs done by the helper."""
+    given = credentials(os.environ)
+    settings = read_aside(hold.config, clock, given, FIXED, helper)
+    for warning in settings.warnings:
+        _log.warning(warning.code, **{**warning.fields, "file": warning.file, "line": warning.line})
+    app = App(settings, clock, partial(read_aside, clock=clock, credentials=given, spots=FIXED), hold, given)
+    buffer = Path(settings.loaded.config.buffer.path)
+    if not buffer.exists():
+        with contextlib.suppress(AsideFailed):  # then it is made here
+            helper.ask("make-buffer", buffer)
+    return app
 
 
 async def _run(app: App) -> None:

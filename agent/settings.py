@@ -1,28 +1,26 @@
-"""From the technician's file to drivers that could start: the one way that `run` and `check` share.
+"""A configuration and the drivers that could start by it.
 
 What is always true here:
 
-- Whatever is wrong, in the file or in what a driver makes of it, comes out as `ConfigFaults` with a place. Drivers
-  are constructed, so what only they can judge is judged; they open nothing.
+- The file is read and judged by a process of its own (`agent.aside`), which hands over plain records: what judges it
+  takes more memory than all that the station does afterwards. The commands read it themselves (`agent.reading`).
+- Drivers are constructed, on both sides, so what only they can judge is judged; they open nothing.
 - The station's own device, `gateway`, is a driver among the others.
-- Only the drivers and formats that the file names are imported. Formats are made, and tried on every layout.
-- A warning is what can be carried out and is likely not meant; it stands at a place as a fault does and stops nothing.
 
 The commands and the composition root enter.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent import formats
+from agent.aside import Helper
 from agent.estimate import Estimate, estimate
 from agent.gateway_device import GatewayDriver
-from agent.unwise import WallClock, warnings
-from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
-from config.load import Loaded, load
-from config.model import OWN_DEVICE, Config, Link
+from config.errors import ConfigFaults, Fault, KeyPath, fault_at
+from config.loaded import Loaded
+from config.model import OWN_DEVICE, Config
 from drivers import registry
 from drivers.api import Clock, Driver, DriverMisconfigured
 
@@ -34,17 +32,44 @@ class Settings:
     loaded: Loaded
     drivers: Mapping[str, Driver[Any]]
     warnings: tuple[Fault, ...]
-    estimate: Estimate
 
     @property
     def instruments(self) -> dict[str, Driver[Any]]:
         """The drivers of the links that the file names: all but the station's own device."""
         return {name: driver for name, driver in self.drivers.items() if name != OWN_DEVICE}
 
+    @property
+    def estimate(self) -> Estimate:
+        """What it will cost in flash."""
+        return cost_of(self.drivers, self.loaded.config)
 
-def read(path: Path, clock: WallClock, credentials: Path | None = None) -> Settings:
-    """Load a file and construct its drivers. `credentials` is systemd's directory of them. Raises ConfigFaults."""
-    loaded = load(path, settings_for, registry.names(), credentials)
+
+def cost_of(drivers: Mapping[str, Driver[Any]], config: Config) -> Estimate:
+    """Add up what all groups will cost."""
+    return estimate((group for driver in drivers.values() for group in driver.groups), config.buffer)
+
+
+def read_aside(
+    path: Path,
+    clock: Clock,
+    credentials: Path | None = None,
+    spots: Iterable[KeyPath] = (),
+    helper: Helper | None = None,
+) -> Settings:
+    """Have a file read by a process of its own, and construct its drivers here.
+
+    `credentials` is systemd's directory of them, `spots` are the places of the file that will be asked for. Raises
+    ConfigFaults and AsideFailed.
+    """
+    if helper is None:
+        with Helper() as own:
+            return read_aside(path, clock, credentials, spots, own)
+    loaded, warnings = helper.ask("read", path, credentials, tuple(spots))
+    return Settings(loaded, construct(loaded, clock), warnings)
+
+
+def construct(loaded: Loaded, clock: Clock) -> dict[str, Driver[Any]]:
+    """Make the driver of each link, and that of the station's own device. Raises ConfigFaults."""
     faults: list[Fault] = []
     drivers: dict[str, Driver[Any]] = {}
     for name, link in loaded.config.links.items():
@@ -54,12 +79,9 @@ def read(path: Path, clock: WallClock, credentials: Path | None = None) -> Setti
             for each in (error, *error.others):
                 where = ("links", name, *each.path)
                 faults.append(fault_at(loaded.spot(where), each.code, where, **each.fields))
-    drivers |= _own_device(loaded.config, clock)
-    faults += _format_faults(loaded, drivers) if not faults else ()
     if faults:
-        raise ConfigFaults(faults, path)
-    cost = estimate((group for driver in drivers.values() for group in driver.groups), loaded.config.buffer)
-    return Settings(loaded, drivers, tuple(warnings(loaded, drivers, cost, clock)), cost)
+        raise ConfigFaults(faults, loaded.path)
+    return drivers | _own_device(loaded.config, clock)
 
 
 def _own_device(config: Config, clock: Clock) -> dict[str, Driver[Any]]:
@@ -69,28 +91,7 @@ def _own_device(config: Config, clock: Clock) -> dict[str, Driver[Any]]:
     return {} if watch is None else {OWN_DEVICE: GatewayDriver(watch, clock, config.uplinks, disk)}
 
 
-def _format_faults(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:
-    """Find what each uplink's format cannot do with what the drivers give."""
-    given = [(group.stream, group.layout) for driver in drivers.values() for group in driver.groups]
-    for name, uplink in loaded.config.uplinks.items():
-        station = formats.station(loaded.config, uplink, None)
-        carried = [(stream, layout) for stream, layout in given if stream in (uplink.streams or (stream,))]
-        for error in formats.judge(station, uplink, carried):
-            where: KeyPath = ("uplinks", name, *error.path)
-            yield fault_at(loaded.spot(where), error.code, where, **error.fields)
-
-
 def credentials(environment: Mapping[str, str]) -> Path | None:
     """Give the directory in which systemd puts the service's secrets (systemd.exec(5), LoadCredential)."""
     directory = environment.get("CREDENTIALS_DIRECTORY")
     return Path(directory) if directory else None
-
-
-def settings_for(name: str) -> type[Link[Any]] | None:
-    """Give the model of a driver's link, for `config.load`."""
-    try:
-        return registry.driver_class(name).Settings
-    except registry.UnknownDriver:
-        return None
-    except registry.DriverBroken as error:
-        raise SettingsUnavailable(error.code, **error.fields) from error

@@ -5,13 +5,11 @@ What is always true here:
 - READY is said when polling has begun, STOPPING when the last seal begins.
 - The watchdog is fed by progress, not by a timer: only while the sealing loop turns.
 - Without systemd every call does nothing.
-- The process leaves no core: the device key stands in its memory.
 """
 
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -19,8 +17,6 @@ from collections.abc import Callable
 from agent.beat import beat
 
 _DEFAULT_PERIOD_S = 5.0
-_NO_CORE = 1
-"""A core of one byte: too small for a file, and the kernel's own mark for none through a pipe, where 0 still dumps."""
 
 
 def notify(state: str) -> None:
@@ -31,13 +27,6 @@ def notify(state: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.connect(f"\0{address[1:]}" if address.startswith("@") else address)
         manager.sendall(state.encode())
-
-
-def forbid_core_dumps() -> None:
-    """Let no crash of this process write its memory anywhere (core(5))."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    most = _NO_CORE if hard == resource.RLIM_INFINITY else min(hard, _NO_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
 
 
 async def feed_watchdog(progress: Callable[[], int]) -> None:

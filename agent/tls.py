@@ -7,15 +7,13 @@ What is always true here:
 - Every way in which trust fails has a code of its own: expired, not yet valid, another name, another authority, an old
   version of TLS, no TLS at all, and our own certificate turned away.
 
-`agent.broker` enters; `agent.uplink` asks for `fingerprint`, its lookout when a certificate ends.
+`agent.broker` enters; `agent.uplink` and its lookout ask for `fingerprint`.
 """
 
 import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-
-from cryptography import x509
 
 from agent.errors import BrokerDown, BrokerRefused
 
@@ -65,14 +63,6 @@ def _mark(file: Path) -> tuple[int, int, int]:
     except OSError:
         return (0, 0, 0)
     return (facts.st_ino, facts.st_mtime_ns, facts.st_size)
-
-
-def expires_ns(cert: str) -> int | None:
-    """Give when the first certificate of a PEM file ends, in nanoseconds since 1970; None where it cannot be read."""
-    try:
-        return int(x509.load_pem_x509_certificate(Path(cert).read_bytes()).not_valid_after_utc.timestamp()) * 10**9
-    except (OSError, ValueError):
-        return None
 
 
 def fault(error: ssl.SSLError, address: str, name: str) -> BrokerDown | BrokerRefused:

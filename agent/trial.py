@@ -7,12 +7,20 @@ station is and where its readings are, only a person there changes. No bus is ne
 from collections.abc import Callable
 from pathlib import Path
 
+from agent.errors import AsideFailed
 from agent.settings import Settings
 from config.errors import ConfigFaults
 
 
 def trouble(read: Callable[[Path], Settings], staged: Path, current: Path) -> tuple[str, str] | None:
     """Say by its code why the staged file is not to be tried, with a detail for the log."""
+    try:
+        return _found(read, staged, current)
+    except AsideFailed as error:
+        return "push.not-judged", str(error)
+
+
+def _found(read: Callable[[Path], Settings], staged: Path, current: Path) -> tuple[str, str] | None:
     try:
         after = read(staged)
     except ConfigFaults as faults:

@@ -6,22 +6,20 @@ writing and no port is touched. Days are counted by the wall clock, which is evi
 `agent.settings` enters.
 """
 
-import datetime as dt
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from cryptography import x509
-from pydantic import BaseModel
-
+from agent.certificate import ends_of
 from agent.estimate import Estimate
-from buffer.seal import Moment
 from config import checks
 from config.errors import Fault, KeyPath, fault_at
-from config.load import Loaded
+from config.loaded import Loaded
 from config.model import Serial
+from config.shape import Strict
 from drivers.api import Clock, Driver
 
 STABLE_NAMES = Path("/dev/serial/by-id")
@@ -31,14 +29,21 @@ SOON_DAYS = 30
 
 _UNSTABLE = re.compile(r"^/dev/tty(USB|ACM)\d+$")
 _NS_PER_DAY = 86_400 * 10**9
-_LONGEST_CERTIFICATE = 1_000_000
-_PEM = b"-----BEGIN CERTIFICATE-----"
+
+
+class Dated(Protocol):
+    """A moment with its date."""
+
+    @property
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970, UTC."""
+        ...
 
 
 class WallClock(Clock, Protocol):
     """The clock of drivers, with the date."""
 
-    def moment(self) -> Moment:
+    def moment(self) -> Dated:
         """Give what time it is, as far as it may be believed."""
         ...
 
@@ -88,11 +93,11 @@ def shown(days: float) -> str:
     return f"{days:.0f}" if days >= 10 else f"{days:.1f}"
 
 
-def _certificates(part: BaseModel, path: KeyPath, loaded: Loaded, clock: WallClock) -> Iterator[Fault]:
+def _certificates(part: Strict, path: KeyPath, loaded: Loaded, clock: WallClock) -> Iterator[Fault]:
     """Find the certificate files that a part names, whatever its keys are called, and judge each."""
-    for key, value in part:
-        where = (*path, key)
-        if isinstance(value, BaseModel):
+    for one in fields(part):
+        value, where = getattr(part, one.name), (*path, one.name)
+        if isinstance(value, Strict):
             yield from _certificates(value, where, loaded, clock)
         elif isinstance(value, str) and (ends := ends_of(Path(value))) is not None:
             days = (ends.timestamp() * 1e9 - clock.moment().wall_ns) / _NS_PER_DAY
@@ -100,15 +105,3 @@ def _certificates(part: BaseModel, path: KeyPath, loaded: Loaded, clock: WallClo
             if days < SOON_DAYS:
                 code = "config.certificate-expired" if days < 0 else "config.certificate-expires"
                 yield fault_at(loaded.spot(where), code, where, **words)
-
-
-def ends_of(file: Path) -> dt.datetime | None:
-    """Give the day on which the first certificate of a file to end does; None where it holds none."""
-    try:
-        if not file.is_absolute() or not file.is_file() or file.stat().st_size > _LONGEST_CERTIFICATE:
-            return None
-        data = file.read_bytes()
-        found = x509.load_pem_x509_certificates(data) if _PEM in data else [x509.load_der_x509_certificate(data)]
-    except (OSError, ValueError):
-        return None
-    return min(one.not_valid_after_utc for one in found)

@@ -13,8 +13,8 @@ from agent.carrier import Carriage
 from agent.formats.teller import Encoding
 from agent.log import Log
 from agent.start import OLDEST, Start
+from config.envelope import SIZE_LIMIT as PUSH_LIMIT
 from config.model import Uplink
-from config.push import SIZE_LIMIT as PUSH_LIMIT
 
 _NS_PER_S = 10**9
 BESIDE_PUSH = 4096

@@ -13,9 +13,10 @@ import gettext
 import string
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
+
+import config
 
 Language = Literal["vi", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -59,7 +60,7 @@ class Words:
 def _catalogue(domain: str, language: str) -> gettext.NullTranslations:
     if not domain.isidentifier():
         return gettext.NullTranslations()
-    folder = Path(str(resources.files("config"))) / "locale"
+    folder = Path(config.__file__).parent / "locale"
     return gettext.translation(domain, folder, [language], fallback=True)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from config.errors import Fault, KeyPath, fault_at
 from config.files import file_code
 from config.model import OWN_DEVICE, Config, Device, Link, Tls, Uplink
-from config.translate import Places
+from config.places import Places, Spotter
 
 Links = Mapping[str, Link[Any]]
 
@@ -53,7 +53,7 @@ def _measures(device: Device[Any], path: KeyPath, places: Places) -> Iterator[Fa
         yield fault_at(places.key_place(path), "config.no-points", path, name=path[-1])
 
 
-def stream_warnings(uplinks: Mapping[str, Uplink], links: Links, places: Places) -> Iterator[Fault]:
+def stream_warnings(uplinks: Mapping[str, Uplink], links: Links, places: Spotter) -> Iterator[Fault]:
     """Find what an uplink carries and no device gives: the buffer may still hold such a stream."""
     known = sorted({device.stream for model in links.values() for device in model.devices.values()})
     for name, uplink in uplinks.items():
@@ -61,7 +61,7 @@ def stream_warnings(uplinks: Mapping[str, Uplink], links: Links, places: Places)
             if stream not in known:
                 path = ("uplinks", name, "streams", index)
                 words = {"name": stream, "known": ", ".join(known)}
-                yield fault_at(places.place(path), "config.unknown-stream", path, **words)
+                yield fault_at(places.spot(path), "config.unknown-stream", path, **words)
 
 
 def uplink_faults(uplinks: Mapping[str, Uplink], places: Places) -> Iterator[Fault]:

@@ -13,6 +13,7 @@ Anyone may enter.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 KeyPath = tuple[str | int, ...]
 """The keys and positions that lead from the top of the file to a place in it."""
@@ -53,7 +54,12 @@ class ConfigFaults(Exception):
                 key=lambda fault: (fault.file != main, str(fault.file), fault.line, fault.col, fault.code),
             )
         )
+        self.main = main
         super().__init__(self.faults)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
+        """Keep the order also where they go to another process."""
+        return type(self), (self.faults, self.main)
 
     def __str__(self) -> str:
         """Give places and codes, for the log of a developer; a person reads the words of config/locale."""

@@ -2,32 +2,26 @@
 
 What is always true here:
 
-- A path is taken relative to the folder that the validation context names; without a context it stays as written.
-- A `ReadableFile` was there and could be read when the configuration was judged; without a context nobody looked.
+- A path is taken relative to the folder of the file that is judged; what stands in no file stays as written.
+- A `ReadableFile` was there and could be read when the configuration was judged; without a file nobody looked.
 
-Models take the types, `config.load` gives the context.
+Parts take the types, `config.judge` gives the folder.
 """
 
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import Annotated
 
-from pydantic import AfterValidator, ValidationInfo
-from pydantic_core import PydanticCustomError
-
-
-class Beside(TypedDict):
-    """The context of a validation: the folder of the file that is judged."""
-
-    folder: Path
+from config.raw import read_regular
+from config.shape import InFolder, Wrong
 
 
-def _absolute(name: str, info: ValidationInfo) -> str:
-    return name if info.context is None or not name else str(info.context["folder"].absolute() / name)
+def _absolute(name: str, folder: Path) -> str:
+    return str(folder.absolute() / name) if name else name
 
 
-def _readable(name: str, info: ValidationInfo) -> str:
-    if info.context is not None and (code := file_code(name)):
-        raise PydanticCustomError(code, "cannot read {file}", {"file": name})
+def _readable(name: str, _folder: Path) -> str:
+    if code := file_code(name):
+        raise Wrong(code, file=name)
     return name
 
 
@@ -36,8 +30,7 @@ def file_code(name: str | None) -> str | None:
     if name is None:
         return None
     try:
-        with Path(name).open("rb") as stream:
-            stream.read(1)
+        read_regular(Path(name), 1)
     except FileNotFoundError:
         return "config.file-missing"
     except (OSError, ValueError):
@@ -45,5 +38,5 @@ def file_code(name: str | None) -> str | None:
     return None
 
 
-FilePath = Annotated[str, AfterValidator(_absolute)]
-ReadableFile = Annotated[FilePath, AfterValidator(_readable)]
+FilePath = Annotated[str, InFolder(_absolute)]
+ReadableFile = Annotated[FilePath, InFolder(_readable)]

@@ -4,25 +4,20 @@ What is always true here:
 
 - Such a file holds `links:` and nothing else, written as in the main file, so that a part can be moved between them.
   Paths and secrets in it are found as if it stood in the main file.
-- The files are taken in the order of their names; hidden ones are left alone. An empty one adds nothing.
+- Which files they are, and what the digest of all of them is, stands in `config.raw`. An empty one adds nothing.
 - A link stands in one file. A second one of its name is a fault that names both places.
-- The digest of a configuration in one file is SHA-256 of its bytes; of one in several, SHA-256 of what
-  `sha256sum gateway.yaml links.d/*.yaml` prints in its directory (coreutils), so that anyone can compute it again.
 - A file that cannot be understood does not hide the faults of another. All files together have at most `SIZE_LIMIT`
   bytes; what is beyond is not parsed.
 
-`config.load` enters; whoever must name a configuration that was refused asks for its digest.
+`config.load` enters.
 """
 
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from config.errors import ConfigFaults, Fault, KeyPath, Place, fault_at
-from config.source import SIZE_LIMIT, Document, parse, read_bytes
-
-FOLDER = "links.d"
-_SUFFIX = ".yaml"
+from config.raw import SIZE_LIMIT, beside, digest, read_bytes
+from config.source import Document, parse
 
 
 class Files(NamedTuple):
@@ -38,7 +33,7 @@ def read(path: Path) -> Files:
     document = parse(data, path)
     parts: dict[Path, bytes] = {}
     try:
-        parts_found = _beside(path)
+        parts_found = beside(path)
     except ConfigFaults as faults:
         parts_found = ()
         _lack(document, faults.faults)
@@ -51,35 +46,7 @@ def read(path: Path) -> Files:
             _join(document, parse(parts[file], file))
         except ConfigFaults as faults:
             _lack(document, faults.faults)
-    return Files(document, _digest(path, data, parts))
-
-
-def digest_of(path: Path) -> bytes:
-    """Give the digest of a configuration, whatever is wrong with it; nothing where a file of it cannot be read."""
-    try:
-        data = read_bytes(path)
-        return _digest(path, data, {file: read_bytes(file) for file in _beside(path)})
-    except ConfigFaults:
-        return b""
-
-
-def _digest(path: Path, data: bytes, parts: dict[Path, bytes]) -> bytes:
-    if not parts:
-        return sha256(data).digest()
-    named = [(path.name, data), *((f"{FOLDER}/{file.name}", content) for file, content in parts.items())]
-    return sha256("".join(f"{sha256(content).hexdigest()}  {name}\n" for name, content in named).encode()).digest()
-
-
-def _beside(path: Path) -> tuple[Path, ...]:
-    folder = path.parent / FOLDER
-    try:
-        found = sorted(file for file in folder.iterdir() if file.suffix == _SUFFIX and file.name[0] != ".")
-    except (FileNotFoundError, NotADirectoryError):
-        return ()
-    except OSError as error:
-        start = Place(folder, 1, 1)
-        raise ConfigFaults([fault_at(start, "config.unreadable", reason=error.strerror or str(error))]) from error
-    return tuple(found)
+    return Files(document, digest(path, data, parts))
 
 
 def _lack(document: Document, faults: tuple[Fault, ...]) -> None:

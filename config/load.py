@@ -2,14 +2,11 @@
 
 What is always true here:
 
-- A `Loaded` has passed every check of this floor. Each link is the model of the driver it names.
-- The digest is of the bytes exactly as they were read, of the file and of those beside it (`config.include`), profiles
-  and secrets not included.
-- Paths in the result (`tls`, `buffer.path`, certificates of links) are absolute; in the file they are relative to it.
+- What a `Loaded` is stands in `config.loaded`.
 - Secrets are resolved to their values. Nothing else outside the file and the files it names is looked at.
 - A part that is at fault does not hide the faults of another.
 
-The agent enters. This floor knows no driver: the models of links are asked for through `settings_for`.
+The agent enters. This floor knows no driver: the records of links are asked for through `settings_for`.
 """
 
 import contextlib
@@ -18,35 +15,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from config import checks, include, profile, secrets
-from config.errors import ConfigFaults, Fault, KeyPath, Place, SettingsUnavailable, fault_at
-from config.files import Beside
+from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
+from config.judge import Unsound, judged
+from config.loaded import Loaded
 from config.model import Config, Link, Secret, Uplink
 from config.profile import Overlay
 from config.translate import faults_of, nearest
 
 SettingsFor = Callable[[str], type[Link[Any]] | None]
-"""Gives the model of a driver's link; None where there is no such driver. May raise SettingsUnavailable."""
+"""Gives the record of a driver's link; None where there is no such driver. May raise SettingsUnavailable."""
 
 
-_STAND_IN: Link[Any] = Link.model_construct(driver="", devices={})
+_STAND_IN: Link[Any] = Link(driver="", devices={})
 """Takes the place of a link that is at fault, so that the rest of the file can still be judged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A configuration and where it came from. `spot` finds where any part of it is written."""
-
-    config: Config
-    digest: bytes
-    path: Path
-    places: Overlay
-
-    def spot(self, path: KeyPath) -> Place:
-        """Find where a person should look for what stands at a path: a single value, or the key of a whole part."""
-        return self.places.spot(path)
 
 
 def load(
@@ -85,8 +67,7 @@ class _Reading:
 
     def _secret(self, secret: Secret, at: KeyPath, credentials: Path | None) -> Secret:
         try:
-            beside = self.overlay.document.file.parent
-            return replace(secret, value=secrets.resolve(secret.name, beside, credentials))
+            return replace(secret, value=secrets.resolve(secret.name, self._folder, credentials))
         except secrets.SecretFault as fault:
             self._add(at, fault.code, **fault.fields)
             return secret
@@ -97,9 +78,9 @@ class _Reading:
         rest = {**tree, "links": stand_ins} if stand_ins is not None and isinstance(tree, dict) else tree
         config: Config | None = None
         try:
-            config = Config.model_validate(rest, context=self._beside())
+            config = judged(Config, rest, self._folder)
             uplinks: Mapping[str, Uplink] = config.uplinks
-        except ValidationError as error:
+        except Unsound as error:
             self.faults += faults_of(error, tree, self.overlay, (), Config)
             uplinks = self._sound_uplinks(tree)
         self._together(config, uplinks, links)
@@ -117,8 +98,8 @@ class _Reading:
         written = tree.get("uplinks") if isinstance(tree, dict) else None
         sound: dict[str, Uplink] = {}
         for name, uplink in written.items() if isinstance(written, dict) else ():
-            with contextlib.suppress(ValidationError):
-                sound[name] = Uplink.model_validate(uplink, context=self._beside())
+            with contextlib.suppress(Unsound):
+                sound[name] = judged(Uplink, uplink, self._folder)
         return sound
 
     def _links(self, tree: object) -> tuple[dict[str, Link[Any]], dict[str, object] | None]:
@@ -139,7 +120,7 @@ class _Reading:
     def _link(self, link: Mapping[str, object], at: KeyPath) -> Link[Any] | None:
         driver = link.get("driver")
         if not isinstance(driver, str):
-            self._judge(Link[Any], {key: link[key] for key in ("driver",) if key in link}, at, keys=("driver",))
+            self._judge(Link, {key: link[key] for key in ("driver",) if key in link}, at, keys=("driver",))
             return None
         try:
             model = self.settings_for(driver)
@@ -157,8 +138,8 @@ class _Reading:
         self, model: type[Link[Any]], value: Mapping[str, object], at: KeyPath, keys: Sequence[str] = ()
     ) -> Link[Any] | None:
         try:
-            return model.model_validate(value, context=self._beside())
-        except ValidationError as error:
+            return judged(model, value, self._folder)
+        except Unsound as error:
             found = faults_of(error, value, self.overlay, at, model)
             self.faults += [fault for fault in found if not keys or fault.path[len(at)] in keys]
             return None
@@ -180,8 +161,9 @@ class _Reading:
             self.overlay.incomplete.add(at)
             return device
 
-    def _beside(self) -> Beside:
-        return Beside(folder=self.overlay.document.file.parent)
+    @property
+    def _folder(self) -> Path:
+        return self.overlay.document.file.parent
 
     def _add(self, at: KeyPath, code: str, **fields: object) -> None:
         self.faults.append(fault_at(self.overlay.place(at), code, at, **fields))

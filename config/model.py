@@ -2,11 +2,11 @@
 
 What is always true here:
 
-- Every model is frozen and knows all its keys; an unknown key is a fault.
+- Every part is a frozen record (`config.shape`) and knows all its keys; an unknown key is a fault.
 - Durations are nanoseconds and sizes are bytes once read; in the file they carry units (`5s`, `250ms`, `8GB`, `56kB`).
 - Scale, offset and range stay exact text from the file to the layout; nothing is rounded on the way.
 - Types are strict: text is never taken for a number or a yes, nor a number for text. A list is read as a tuple.
-- A validator that raises a PydanticCustomError whose type has a dot (`modbus.address_twice`) names its own code.
+- A rule that raises `Wrong` names its own code. What judges the records by these rules is not here (`config.judge`).
 - A driver extends `Link`, `Device` and `Point` with its own keys in its own `settings.py`; this file knows no protocol.
 """
 
@@ -15,12 +15,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Generic, Literal, Self, TypeVar
-
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from config.files import FilePath
+from config.shape import After, Before, Between, Key, Length, Pattern, Strict, Written, Wrong
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 """Names of gateways, streams, links, devices and uplinks; they become topics, so they are plain."""
@@ -45,6 +43,10 @@ class Number(Decimal):
         number.text = text
         return number
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        """Keep the text also where the number goes to another process."""
+        return type(self), (self.text,)
+
 
 @dataclass(frozen=True, slots=True)
 class Secret:
@@ -56,25 +58,25 @@ class Secret:
 
 def parse_duration(text: object) -> int:
     """Read a duration such as `5s`, `250ms`, `1.5h` or `60d` as whole nanoseconds."""
-    return _quantity(text, _NS_PER_UNIT, "duration")
+    return _quantity(text, _NS_PER_UNIT, "config.bad-duration")
 
 
 def parse_size(text: object) -> int:
     """Read a size such as `8GB`, `56kB` or `1MiB` as whole bytes."""
-    return _quantity(text, _BYTES_PER_UNIT, "size")
+    return _quantity(text, _BYTES_PER_UNIT, "config.bad-size")
 
 
 def parse_rate(text: object) -> int:
     """Read a rate such as `50kB/s` as whole bytes a second."""
     units = {f"{unit}/s": factor for unit, factor in _BYTES_PER_UNIT.items()}
-    return _quantity(text, units, "rate")
+    return _quantity(text, units, "config.bad-rate")
 
 
 def parse_percent(text: object) -> int:
     """Read a part such as `75%` as whole percent, 1 to 100."""
     match = re.match(r"^(\d{1,3})\s*%$", text) if isinstance(text, str) else None
     if match is None or not 1 <= int(match[1]) <= 100:
-        raise PydanticCustomError("bad_percent", "not a part", {})
+        raise Wrong("config.bad-percent")
     return int(match[1])
 
 
@@ -83,7 +85,7 @@ def _listed(value: object) -> object:
     if isinstance(value, tuple):
         return value
     if not isinstance(value, str):
-        raise PydanticKnownError("string_type")
+        raise Wrong("config.not-text")
     return (value,)
 
 
@@ -94,15 +96,15 @@ def _start(text: str) -> str:
     try:
         day = dt.date.fromisoformat(text)
     except ValueError:
-        raise PydanticCustomError("bad_start", "not a start", {}) from None
+        raise Wrong("config.bad-start") from None
     return day.isoformat()
 
 
-def _quantity(text: object, units: Mapping[str, int], what: Literal["duration", "size", "rate"]) -> int:
+def _quantity(text: object, units: Mapping[str, int], code: str) -> int:
     match = _QUANTITY.match(text) if isinstance(text, str) else None
     factor = units.get(match[2]) if match else None
     if match is None or factor is None:
-        raise PydanticCustomError(f"bad_{what}", "not a {what}", {"what": what, "units": ", ".join(units)})
+        raise Wrong(code, units=", ".join(units))
     return int(Decimal(match[1]) * factor)
 
 
@@ -128,64 +130,47 @@ def exact(value: object) -> str:
     except InvalidOperation:
         finite = False
     if not finite:
-        raise PydanticCustomError("bad_number", "not a number", {})
+        raise Wrong("config.bad-number")
     return value.text if isinstance(value, Number) else str(value)
 
 
 def _positive(value: int) -> int:
     if value <= 0:
-        raise PydanticCustomError("not_positive", "must be more than zero", {})
+        raise Wrong("config.not-positive")
     return value
 
 
-def _frozen(value: object) -> object:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Name = Annotated[str, Pattern(NAME_PATTERN)]
 Duration = Annotated[
     int,
-    BeforeValidator(parse_duration),
-    AfterValidator(_positive),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "5s", "1m"]}),
+    Before(parse_duration),
+    After(_positive),
+    Written({"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "5s", "1m"]}),
 ]
 Size = Annotated[
     int,
-    BeforeValidator(parse_size),
-    WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN, "examples": ["56kB", "500MB", "8GB"]}),
+    Before(parse_size),
+    Written({"type": "string", "pattern": SIZE_PATTERN, "examples": ["56kB", "500MB", "8GB"]}),
 ]
-Exact = Annotated[str, BeforeValidator(exact), WithJsonSchema({"type": ["number", "string"]})]
+Exact = Annotated[str, Before(exact), Written({"type": ["number", "string"]})]
 Rate = Annotated[
     int,
-    BeforeValidator(parse_rate),
-    AfterValidator(_positive),
-    WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN.replace("$", "/s$"), "examples": ["50kB/s"]}),
+    Before(parse_rate),
+    After(_positive),
+    Written({"type": "string", "pattern": SIZE_PATTERN.replace("$", "/s$"), "examples": ["50kB/s"]}),
 ]
 Percent = Annotated[
     int,
-    BeforeValidator(parse_percent),
-    WithJsonSchema({"type": "string", "pattern": PERCENT_PATTERN, "examples": ["75%"]}),
+    Before(parse_percent),
+    Written({"type": "string", "pattern": PERCENT_PATTERN, "examples": ["75%"]}),
 ]
-
-
-class Strict(BaseModel):
-    """What every part of the file is: frozen, and every key known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _lists_are_tuples(cls, data: object) -> object:
-        """Let a list stand for a tuple, which strict types would not."""
-        if not isinstance(data, dict):
-            return data
-        return {key: _frozen(value) for key, value in data.items()}
 
 
 OWN_DEVICE = "gateway"
 """The name of the device, and of the link, under which the station keeps what it measures of itself."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Watch(Strict):
     """How often the station measures itself and its links, and the stream in which it keeps that."""
 
@@ -193,6 +178,7 @@ class Watch(Strict):
     stream: Name = "main"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway(Strict):
     """Who this station is."""
 
@@ -204,9 +190,10 @@ class Gateway(Strict):
     """Where it stands, by the tz database."""
     language: Literal["vi", "en"] = "vi"
     """What the tools and the status page speak."""
-    watch: Watch | None = Field(default_factory=Watch)
+    watch: Watch | None = field(default_factory=Watch)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tls(Strict):
     """Certificates of an uplink; paths are relative to the file that names them."""
 
@@ -215,37 +202,39 @@ class Tls(Strict):
     key: FilePath | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Template(Strict):
     """A platform's own messages: a topic and a payload for each frame or each reading, as Jinja templates."""
 
-    topic: Annotated[str, Field(min_length=1, max_length=1024)]
-    payload: Annotated[str, Field(min_length=1, max_length=16_384)]
+    topic: Annotated[str, Length(1, 1024)]
+    payload: Annotated[str, Length(1, 16_384)]
     each: Literal["frame", "reading"] = "frame"
-    content_type: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    content_type: Annotated[str, Length(1, 128)] | None = None
 
 
-_Urls = str | Annotated[tuple[str, ...], Field(min_length=1)]
+_Urls = str | Annotated[tuple[str, ...], Length(1)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Uplink(Strict):
     """One platform: where it is, what it gets, what it may send us."""
 
-    url: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=_Urls)]
+    url: Annotated[tuple[str, ...], Length(1), Before(_listed, _Urls)]
     """One address, or several that are tried in order."""
     format: Literal["block", "json", "thingsboard", "template"] = "block"
     streams: tuple[Name, ...] | None = None
-    points: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    points: Annotated[tuple[str, ...], Length(1)] | None = None
     """`device/point` or `device/*`; in the re-encoded formats. Without it: every point of the streams."""
     compress: Literal["none", "zstd", "gzip"] | None = None
-    chunk: Annotated[Size, Field(ge=1_000, le=1_000_000)] | None = None
+    chunk: Annotated[Size, Between(1_000, 1_000_000)] | None = None
     template: Template | None = None
-    start: Annotated[str, AfterValidator(_start)] = Field("oldest", alias="from")
+    start: Annotated[str, After(_start), Key("from")] = "oldest"
     """Where an uplink begins whose name is new."""
     accept: tuple[Literal["config", "command", "resend"], ...] = ()
     tls: Tls | None = None
     mqtt: Literal["5", "3.1.1"] = "5"
-    prefix: Annotated[str, Field(pattern=r"^[^+#\x00]+$")] = "trambien/v1"
-    window: Annotated[int, Field(ge=1, le=1000)] = 64
+    prefix: Annotated[str, Pattern(r"^[^+#\x00]+$")] = "trambien/v1"
+    window: Annotated[int, Between(1, 1000)] = 64
     backlog: Literal["oldest-first", "newest-first"] = "oldest-first"
     share: Percent = 75
     """The part of the window that the backlog may use; the rest is kept free for fresh blocks."""
@@ -256,6 +245,7 @@ class Uplink(Strict):
     confirm_within: Duration = parse_duration("60s")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Buffer(Strict):
     """Where readings are kept, how often they are sealed, and how much room they may take.
 
@@ -270,22 +260,23 @@ class Buffer(Strict):
     """How often readings are sealed and committed: what a power cut can lose."""
     keep: Duration = parse_duration("60d")
     """How long delivered readings stay."""
-    limit: Annotated[Size, Field(ge=1_000_000)] = parse_size("8GB")
+    limit: Annotated[Size, Between(1_000_000)] = parse_size("8GB")
     """How much room the buffer may take."""
     reserve: Size = parse_size("500MB")
     """Free space on the file system that the buffer never takes."""
     when_full: Literal["oldest", "newest", "thin"] = "oldest"
     """Of what was not delivered, what goes first where room is needed."""
-    max_block: Annotated[Size, Field(ge=4_000, le=1_000_000)] = parse_size("56kB")
+    max_block: Annotated[Size, Between(4_000, 1_000_000)] = parse_size("56kB")
     """The largest block, as it is sent."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serial(Strict):
     """A serial port. `port` should be a stable name such as /dev/serial/by-id/..."""
 
     port: str
     """The name of the port; one in /dev/serial/by-id/ stays the same."""
-    baud: Annotated[int, Field(ge=50, le=4_000_000)] = 9600
+    baud: Annotated[int, Between(50, 4_000_000)] = 9600
     """Bits a second."""
     parity: Literal["none", "even", "odd"] = "none"
     """The parity bit."""
@@ -295,6 +286,7 @@ class Serial(Strict):
     """Data bits."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Point(Strict):
     """What every point may say, whatever protocol brings it."""
 
@@ -315,6 +307,7 @@ class Point(Strict):
 P = TypeVar("P", bound=Point)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device(Strict, Generic[P]):
     """One instrument: its interval, its stream, its points. `points` may come from a profile."""
 
@@ -323,13 +316,14 @@ class Device(Strict, Generic[P]):
     """How often its points are read."""
     stream: Name = "main"
     """The chain its readings are kept in; an uplink carries the streams it names."""
-    points: dict[str, P] = Field(default_factory=dict)
+    points: dict[str, P] = field(default_factory=dict)
     """What is measured, by name."""
 
 
 D = TypeVar("D", bound=Device)  # type: ignore[type-arg]  # a driver's device fixes its own point
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Link(Strict, Generic[D]):
     """One wire. Its devices are polled by one owner."""
 
@@ -337,18 +331,19 @@ class Link(Strict, Generic[D]):
     """The driver that speaks the protocol of this wire."""
     timeout: Duration = parse_duration("1s")
     """The longest wait for an answer."""
-    devices: dict[Name, D] = Field(min_length=1)
+    devices: Annotated[dict[Name, D], Length(1)]
     """The instruments on this wire, by name."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Strict):
     """The whole file. Each link is the model of the driver it names."""
 
     gateway: Gateway
     """Who this station is."""
-    uplinks: dict[Name, Uplink] = Field(default_factory=dict)
+    uplinks: dict[Name, Uplink] = field(default_factory=dict)
     """The platforms, by name."""
-    buffer: Buffer = Field(default_factory=Buffer)
+    buffer: Buffer = field(default_factory=Buffer)
     """Where readings are kept."""
-    links: dict[Name, Link] = Field(min_length=1)  # type: ignore[type-arg]  # any driver's link
+    links: Annotated[dict[Name, Link[Any]], Length(1)]
     """The wires, by name; each has one driver. More of them may stand in links.d/*.yaml."""

@@ -18,16 +18,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from config.errors import ConfigFaults, Fault, KeyPath, Place, fault_at
-from config.model import Strict
-from config.source import Document, parse, read_bytes
+from config.judge import Unsound, judged
+from config.raw import read_bytes
+from config.shape import Strict
+from config.source import Document, parse
 from config.translate import faults_of, nearest
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9][a-z0-9._-]*")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile(Strict):
     """A profile file."""
 
@@ -108,8 +109,8 @@ def apply(device: Mapping[str, object], at: KeyPath, driver: object, overlay: Ov
 def _judge(document: Document) -> Profile:
     faults: list[Fault] = list(document.faults)
     try:
-        profile = Profile.model_validate(document.value)
-    except ValidationError as error:
+        profile = judged(Profile, document.value)
+    except Unsound as error:
         raise ConfigFaults([*faults, *faults_of(error, document.value, document, (), Profile)]) from error
     if faults:
         raise ConfigFaults(faults)

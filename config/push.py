@@ -3,6 +3,8 @@
 What is always true here:
 
 - Pure: nothing is read, written or remembered. Whatever the bytes are, the outcome is a verdict, never an exception.
+- What reads YAML and trust documents is passed in: it may be a process of its own, and is asked only about bytes that
+  enough keys have signed.
 - Size before shape, shape before signatures, signatures before content, content before the configuration in it. What
   is not signed by enough keys is never interpreted.
 - There is one encoding of an envelope, and every signature in it must be good: no bit of it can change.
@@ -15,84 +17,30 @@ The agent enters. Of the buffer, `cose` alone is known here.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from buffer.cose import SignatureRefused, sign, thumbprint, unverified, verify
-from config import trust as trust_document
 from config.envelope import CONFIG, SIZE_LIMIT, TRUST, Envelope, Malformed, Push, decode, encode, take_apart
 from config.errors import ConfigFaults
-from config.source import parse
 from config.trust import Role, Standing, Trust, TrustInvalid
+from config.verdict import Accepted, Confirmed, Now, Rejected, Replaced, State
 
-__all__ = ["CONFIG", "SIZE_LIMIT", "TRUST", "Envelope", "Push", "encode", "take_apart"]
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """A configuration that this station has run and confirmed."""
-
-    epoch: int
-    version: int
-    target: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What the station remembers, and what stands in its file now.
-
-    `epoch`, `version` and `digest` are those of the last push that was found genuine, whatever became of it.
-    """
-
-    gateway: str
-    platform: str
-    current: bytes
-    epoch: int = 0
-    version: int = 0
-    digest: bytes = b""
-    trust_version: int = 0
-    trust_digest: bytes = b""
-    confirmed: tuple[Confirmed, ...] = ()
-    busy: bool = False
-    accepted_remote: bytes = b""
-    """Digest of the content that a technician lets in over what was edited here."""
-    files: bytes = b""
-    """Digest of the configuration with its `links.d` (`config.include`); that of `current` where it is left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """What is known of the time: the wall clock if it is synchronised, and a moment that has certainly passed."""
-
-    wall_s: int | None
-    error_s: int = 0
-    floor_s: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A configuration to be tried. `digest` names the push: SHA-256 of its content."""
-
-    push: Push
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """The next trust document, as it is to be written."""
-
-    trust: Trust
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Not to be obeyed, and why. `accepted` is there where all was well but for the file, which was edited here."""
-
-    code: str
-    accepted: Accepted | None = None
+__all__ = [
+    "CONFIG",
+    "SIZE_LIMIT",
+    "TRUST",
+    "Accepted",
+    "Confirmed",
+    "Envelope",
+    "Now",
+    "Push",
+    "Rejected",
+    "Replaced",
+    "State",
+    "encode",
+    "take_apart",
+]
 
 
 class _Refused(Exception):
@@ -106,15 +54,32 @@ class _Refused(Exception):
 # -- judging -----------------------------------------------------------------------------------------------------------
 
 
-def judge(data: bytes, trust: Standing | None, state: State, now: Now) -> Accepted | Replaced | Rejected:
-    """Judge what came over the uplink that `state` names."""
+class Readers(Protocol):
+    """What reads the two languages that a push may hold."""
+
+    def trust(self, data: bytes) -> Standing:
+        """Read a trust document. Raises TrustInvalid."""
+        ...
+
+    def touched(self, before: bytes, after: bytes, critical: tuple[str, ...]) -> tuple[str, ...]:
+        """Name the critical settings that two configurations write differently.
+
+        One that cannot be read differs in all of them from `after`. Raises ConfigFaults where that cannot be read.
+        """
+        ...
+
+
+def judge(
+    data: bytes, trust: Standing | None, state: State, now: Now, readers: Readers
+) -> Accepted | Replaced | Rejected:
+    """Judge what came over the uplink that `state` names. Raises what only the readers may."""
     try:
         envelope = take_apart(data)
         known = _standing(trust, state)
         _check_news(envelope, state)
         if envelope.typ == TRUST:
-            return _judge_trust(envelope, known, state)
-        return _judge_push(envelope, known, state, now)
+            return _judge_trust(envelope, known, state, readers)
+        return _judge_push(envelope, known, state, now, readers)
     except Malformed as malformed:
         return Rejected(malformed.code)
     except _Refused as refused:
@@ -189,12 +154,12 @@ def _retired(trust: Trust) -> frozenset[bytes]:
     return frozenset(thumbprint(bytes.fromhex(public)) for public in trust.retired)
 
 
-def _judge_trust(envelope: Envelope, old: Trust, state: State) -> Replaced:
+def _judge_trust(envelope: Envelope, old: Trust, state: State, readers: Readers) -> Replaced:
     """Old and new threshold together. The new document is read once the old threshold is met."""
     signers = _signers(envelope, old.publics, _retired(old), strangers=True)
     _require(signers, old, old.roles.trust, "push.threshold")
     try:
-        new = trust_document.parse(envelope.content)
+        new = readers.trust(envelope.content).document
     except TrustInvalid as invalid:
         raise _Refused("push.trust-invalid") from invalid
     signers = _signers(envelope, tuple(dict.fromkeys((*old.publics, *new.publics))), _retired(old))
@@ -208,7 +173,7 @@ def _judge_trust(envelope: Envelope, old: Trust, state: State) -> Replaced:
     return Replaced(new, envelope.content)
 
 
-def _judge_push(envelope: Envelope, trust: Trust, state: State, now: Now) -> Accepted:
+def _judge_push(envelope: Envelope, trust: Trust, state: State, now: Now, readers: Readers) -> Accepted:
     signers = _signers(envelope, trust.publics, _retired(trust))
     _require(signers, trust, trust.roles.config, "push.threshold")
     push = decode(envelope.content)
@@ -218,7 +183,7 @@ def _judge_push(envelope: Envelope, trust: Trust, state: State, now: Now) -> Acc
         _check_version(push, trust, state)
     _check_time(push, now)
     _check_back(push, state)
-    if _critical(push, trust, state):
+    if _critical(push, trust, state, readers):
         _require(signers, trust, trust.roles.critical, "push.critical")
     accepted = Accepted(push, envelope.digest)
     if push.base != (state.files or sha256(state.current).digest()) and not let_in:
@@ -264,16 +229,11 @@ def _check_back(push: Push, state: State) -> None:
         raise _Refused("push.back-unknown")
 
 
-def _critical(push: Push, trust: Trust, state: State) -> tuple[str, ...]:
+def _critical(push: Push, trust: Trust, state: State, readers: Readers) -> tuple[str, ...]:
     try:
-        after = parse(push.configuration, Path("push"))
+        return readers.touched(state.current, push.configuration, trust.critical)
     except ConfigFaults as faults:
         raise _Refused("push.unreadable") from faults
-    try:
-        before: Any = parse(state.current, Path("current")).value
-    except ConfigFaults:  # whatever stood there, all of it is different now
-        before = None
-    return trust_document.touched(before, after.value, trust.critical)
 
 
 # -- making and showing ------------------------------------------------------------------------------------------------

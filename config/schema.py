@@ -2,8 +2,8 @@
 
 What is always true here:
 
-- It is made from the very models that judge the file, in the dialect of the file: durations and sizes with their
-  units, defaults as one would write them, numbers as text or number. It says less than `check` (what keys mean
+- It is made from the very records that the file is judged as, in the dialect of the file: durations and sizes with
+  their units, defaults as one would write them, numbers as text or number. It says less than `check` (what keys mean
   together is not in it) and refuses nothing that `check` accepts.
 - A link is judged by the driver that it names, among those that are installed.
 - What a profile may give is not missing in a device that names one.
@@ -18,9 +18,8 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, models_json_schema
-
+from config.judge import json_schema
+from config.keys import is_part, slots_of
 from config.model import (
     DURATION_PATTERN,
     PERCENT_PATTERN,
@@ -31,6 +30,7 @@ from config.model import (
     written_duration,
     written_size,
 )
+from config.shape import Strict
 
 Schema = dict[str, Any]
 
@@ -45,17 +45,15 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def schema(links: Mapping[str, type[Link[Any]]], profiles: Iterable[str]) -> Schema:
     """Give the schema for these drivers' links, with the names of the profiles that are known."""
-    models: list[type[BaseModel]] = [Config, *links.values()]
-    generator = type("_Generator", (GenerateJsonSchema,), {"ignored_warning_kinds": {"non-serializable-default"}})
-    _, whole = models_json_schema([(model, "validation") for model in models], schema_generator=generator)
-    known = whole["$defs"]
-    for model in _reached(models):
-        if (part := known.get(model.__name__)) is not None:
-            _explain(part, model)
-            if issubclass(model, Device):
-                _profiled(part, known, tuple(profiles))
-            elif issubclass(model, Link):
-                part["required"] = sorted({"driver", *part.get("required", ())})
+    parts: list[type[Strict]] = [Config, *links.values()]
+    known = json_schema(parts)
+    for part in _reached(parts):
+        if (described := known.get(part.__name__)) is not None:
+            _explain(described, part)
+            if issubclass(part, Device):
+                _profiled(described, known, tuple(profiles))
+            elif issubclass(part, Link):
+                described["required"] = sorted({"driver", *described.get("required", ())})
     config = known.pop("Config")
     names = {name: model.__name__ for name, model in links.items()}
     config["properties"]["links"]["patternProperties"] = {_name_of(config, "links"): _any_link(names)}
@@ -99,37 +97,38 @@ def _profiled(device: Schema, known: Schema, profiles: tuple[str, ...]) -> None:
     device["else"] = {**needed, "properties": {"points": {"additionalProperties": whole}}}
 
 
-def _reached(models: Iterable[type[BaseModel]]) -> list[type[BaseModel]]:
-    """Find every model that these are made of."""
-    found: dict[type[BaseModel], None] = {}
-    waiting = list(models)
+def _reached(parts: Iterable[type[Strict]]) -> list[type[Strict]]:
+    """Find every part that these are made of."""
+    found: dict[type[Strict], None] = {}
+    waiting = list(parts)
     while waiting:
-        model = waiting.pop()
-        if model not in found:
-            found[model] = None
-            waiting += [part for field in model.model_fields.values() for part in _parts(field.annotation)]
+        part = waiting.pop()
+        if part not in found:
+            found[part] = None
+            waiting += [inner for slot in slots_of(part) for inner in _parts(slot.annotation)]
     return list(found)
 
 
-def _parts(annotation: Any) -> Iterable[type[BaseModel]]:
-    if get_origin(annotation) is None:
-        return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
+def _parts(annotation: Any) -> Iterable[type[Strict]]:
+    if is_part(annotation):
+        return [annotation]
+    if is_part(origin := get_origin(annotation)):
+        return [origin]
     return [part for inner in get_args(annotation) for part in _parts(inner)]
 
 
-def _explain(part: Schema, model: type[BaseModel]) -> None:
+def _explain(described: Schema, part: type[Strict]) -> None:
     """Put the docstring of each field beside its key."""
-    for name, text in _field_docstrings(model).items():
-        field = model.model_fields.get(name)
-        key = (field.alias if field else None) or name
-        if key in part["properties"]:
-            part["properties"][key]["description"] = text
+    texts = _field_docstrings(part)
+    for slot in slots_of(part):
+        if slot.field.name in texts:
+            described["properties"][slot.key]["description"] = texts[slot.field.name]
 
 
-def _field_docstrings(model: type[BaseModel]) -> dict[str, str]:
+def _field_docstrings(part: type[Strict]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for one in reversed(model.__mro__):
-        if one.__module__.startswith(("config", "drivers")) and "[" not in one.__name__:
+    for one in reversed(part.__mro__):
+        if issubclass(one, Strict):
             body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]
             assert isinstance(body, ast.ClassDef)
             for field, below in zip(body.body, body.body[1:], strict=False):

@@ -13,6 +13,8 @@ What is always true here:
 import stat
 from pathlib import Path
 
+from config.raw import read_regular
+
 SIZE_LIMIT = 64 * 1024
 
 
@@ -41,8 +43,7 @@ def resolve(name: str, beside: Path, credentials: Path | None) -> str:
 
 def _value(name: str, path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            data = stream.read(SIZE_LIMIT + 1)
+        data = read_regular(path, SIZE_LIMIT + 1)
         text = data.decode().removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         raise SecretFault("config.secret-unreadable", name=name, file=path) from error

@@ -7,7 +7,7 @@ What is always true here:
 - Plain scalars are typed by the core schema of YAML 1.2 (section 10.3.2): `no`, `on` and `12:30` are text. What YAML
   1.1 and 1.2 read differently as a number (`1_000`, `0777`) is text too, and the model then refuses it by name.
 - Whole numbers become `int`, others `config.model.Number`, which keeps its text. Nothing ever becomes a float.
-- Every value and every key has its `Place`. At most `SIZE_LIMIT` bytes and `DEPTH_LIMIT` levels are read.
+- Every value and every key has its `Place`. At most `DEPTH_LIMIT` levels are read.
 - Whatever the bytes are, the outcome is a `Document` or `ConfigFaults`.
 
 `config.load` and `config.profile` enter; this is the only file that imports ruamel.yaml.
@@ -38,7 +38,6 @@ from ruamel.yaml.reader import ReaderError
 from config.errors import ConfigFaults, Fault, KeyPath, Place, fault_at
 from config.model import Number, Secret
 
-SIZE_LIMIT = 2**20
 DEPTH_LIMIT = 32
 TEXT_LIMIT = 60
 NUMBER_LIMIT = 40
@@ -103,19 +102,6 @@ class Document:
     def spot(self, path: KeyPath) -> Place:
         """Find where a person should look: a single value, or the key of a whole part."""
         return self.key_place(path) if path in self.parts else self.place(path)
-
-
-def read_bytes(file: Path) -> bytes:
-    """Read a file of at most `SIZE_LIMIT` bytes. Raises ConfigFaults."""
-    start = Place(file, 1, 1)
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(SIZE_LIMIT + 1)
-    except OSError as error:
-        raise ConfigFaults([fault_at(start, "config.unreadable", reason=error.strerror or str(error))]) from error
-    if len(data) > SIZE_LIMIT:
-        raise ConfigFaults([fault_at(start, "config.too-large", limit=SIZE_LIMIT)])
-    return data
 
 
 def parse(data: bytes, file: Path) -> Document:

@@ -1,24 +1,24 @@
-"""From pydantic's errors to faults: a code of ours, the fields of its words, the exact place.
+"""From what the judge finds to faults: a code of ours, the fields of its words, the exact place.
 
 What is always true here:
 
 - One place at fault gives one fault. Where several forms of a value were possible, the one that went furthest is
   judged, and where all stop at once and disagree, the fault says that none fits.
 - A value the reader had to refuse is not called wrong or missing a second time.
-- An error that a driver's own model names (`modbus.two_addresses`) keeps its name, with dashes.
+- What a part's own rule calls wrong (`modbus.address-twice`) keeps its name.
 
 `config.load` and `config.profile` enter.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
-
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from typing import Any, get_args, get_origin
 
 from config.errors import Fault, KeyPath, Place, fault_at
+from config.judge import Finding, Unsound
+from config.keys import is_part, slots_of
 from config.model import NAME_PATTERN, Secret
+from config.places import Places
 
 _TYPES = {
     "int_type": "config.not-integer",
@@ -47,41 +47,13 @@ _BOUNDS = {
     "string_too_short": ("config.too-short", "min_length"),
     "string_too_long": ("config.too-long", "max_length"),
 }
-_OWN = {
-    "bad_duration": "config.bad-duration",
-    "bad_size": "config.bad-size",
-    "bad_number": "config.bad-number",
-    "bad_rate": "config.bad-rate",
-    "bad_percent": "config.bad-percent",
-    "bad_start": "config.bad-start",
-    "not_positive": "config.not-positive",
-}
 _COUNTS = ("too_short", "too_long")
 
 
-class Places(Protocol):
-    """Where things stand: a document, or a device and its profile laid over each other."""
-
-    broken: set[KeyPath]
-    incomplete: set[KeyPath]
-
-    def place(self, path: KeyPath) -> Place:
-        """Find where a value stands."""
-        ...
-
-    def key_place(self, path: KeyPath) -> Place:
-        """Find where its key stands."""
-        ...
-
-    def spot(self, path: KeyPath) -> Place:
-        """Find where a person should look: a single value, or the key of a whole part."""
-        ...
-
-
-def faults_of(error: ValidationError, value: object, places: Places, under: KeyPath, known: object) -> list[Fault]:
-    """Turn a validation error of the value at path `under` into faults. `known` is the model it was judged by."""
+def faults_of(error: Unsound, value: object, places: Places, under: KeyPath, known: object) -> list[Fault]:
+    """Turn what is wrong with the value at path `under` into faults. `known` is the part it was judged as."""
     faults = []
-    for branches in _by_place(error.errors(include_url=False), value):
+    for branches in _by_place(error.findings, value):
         path, details = branches[0]
         code, fields = _say(branches, known)
         if _already_said(code, (*under, *path), places):
@@ -92,10 +64,10 @@ def faults_of(error: ValidationError, value: object, places: Places, under: KeyP
     return faults
 
 
-def _where(code: str, details: ErrorDetails, path: KeyPath, places: Places) -> Place:
+def _where(code: str, details: Finding, path: KeyPath, places: Places) -> Place:
     if code in ("config.missing-key", "config.missing-item"):
         return places.key_place(path[:-1])
-    if code in ("config.unknown-key", "config.misspelt-key") or details["loc"][-1:] == ("[key]",):
+    if code in ("config.unknown-key", "config.misspelt-key") or details.steps[-1:] == ("[key]",):
         return places.key_place(path)
     return places.place(path) if code in _TYPES.values() else places.spot(path)
 
@@ -106,10 +78,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
-Branch = tuple[KeyPath, ErrorDetails]
+Branch = tuple[KeyPath, Finding]
 
 
-def _by_place(errors: Sequence[ErrorDetails], value: object) -> list[list[Branch]]:
+def _by_place(errors: Sequence[Finding], value: object) -> list[list[Branch]]:
     """Group errors by the place they concern, keeping of each union only the forms that went furthest."""
     located = [(*_locate(error, value), error) for error in errors]
     groups: dict[KeyPath, list[Branch]] = {}
@@ -120,7 +92,7 @@ def _by_place(errors: Sequence[ErrorDetails], value: object) -> list[list[Branch
     return list(groups.values())
 
 
-_Located = tuple[KeyPath, KeyPath | None, str, ErrorDetails]
+_Located = tuple[KeyPath, KeyPath | None, str, Finding]
 
 
 def _forms(fork: KeyPath, located: Sequence[_Located]) -> set[str]:
@@ -131,18 +103,18 @@ def _depth_of(fork: KeyPath | None, form: str, located: Sequence[_Located]) -> i
     return max((len(path) for path, other, name, _ in located if other == fork and name == form), default=0)
 
 
-def _locate(error: ErrorDetails, value: object) -> tuple[KeyPath, KeyPath | None, str]:
+def _locate(error: Finding, value: object) -> tuple[KeyPath, KeyPath | None, str]:
     """Follow an error's location through the tree; what is not in the tree is the name of a union's form."""
     path: list[str | int] = []
     fork: KeyPath | None = None
     form = ""
-    steps = error["loc"]
+    steps = error.steps
     for index, step in enumerate(steps):
         inner = _child(value, step)
         if inner is not _NOWHERE:
             path.append(step)
             value = inner
-        elif index == len(steps) - 1 and error["type"] == "missing":
+        elif index == len(steps) - 1 and error.kind == "missing":
             path.append(step)
         elif step != "[key]":
             fork, form = (tuple(path), str(step)) if fork is None else (fork, form)
@@ -168,46 +140,45 @@ def _already_said(code: str, path: KeyPath, places: Places) -> bool:
 
 def _say(branches: Sequence[Branch], known: object) -> tuple[str, dict[str, object]]:
     (path, first), others = branches[0], branches[1:]
-    if first["type"] in ("extra_forbidden", "missing", "value_error") or first["input"] is not None:
-        if others and any(other["type"] != first["type"] for _, other in others):
+    if first.kind in ("extra_forbidden", "missing", "value_error") or first.value is not None:
+        if others and any(other.kind != first.kind for _, other in others):
             return "config.no-form-fits", {}
         return _say_one(path, first, known)
     return "config.empty-value", {}
 
 
-def _say_one(path: KeyPath, error: ErrorDetails, known: object) -> tuple[str, dict[str, object]]:
-    kind, context = error["type"], error.get("ctx", {})
+def _say_one(path: KeyPath, error: Finding, known: object) -> tuple[str, dict[str, object]]:
+    kind = error.kind
     if kind == "extra_forbidden":
         return _unknown_key(str(path[-1]), _keys_at(known, path[:-1]))
     if kind == "missing":
         return _missing(path[-1])
     if kind == "literal_error":
         return _one_of(error)
-    return _value(kind, error, context)
+    return _value(error)
 
 
-def _value(kind: str, error: ErrorDetails, context: Mapping[str, Any]) -> tuple[str, dict[str, object]]:
-    if kind in _BOUNDS:
-        code, limit = _BOUNDS[kind]
-        return code, {"limit": context[limit]}
-    if kind in _OWN:
-        return _OWN[kind], dict(context)
-    if kind in _COUNTS:
-        return _count(context)
-    return _type(kind, error, context)
+def _value(error: Finding) -> tuple[str, dict[str, object]]:
+    if error.kind in _BOUNDS:
+        code, limit = _BOUNDS[error.kind]
+        return code, {"limit": error.fields[limit]}
+    if error.kind in _COUNTS:
+        return _count(error.fields)
+    if "." in error.kind:
+        return error.kind, dict(error.fields)
+    return _type(error)
 
 
-def _type(kind: str, error: ErrorDetails, context: Mapping[str, Any]) -> tuple[str, dict[str, object]]:
-    if kind == "string_pattern_mismatch":
-        code = "config.bad-name" if context["pattern"] == NAME_PATTERN else "config.bad-pattern"
-        return code, {"pattern": context["pattern"], "value": error["input"]}
-    if "." in kind:
-        return kind.replace("_", "-"), dict(context)
-    if isinstance(error["input"], Secret):
-        return "config.secret-not-here", {"name": error["input"].name}
-    if kind in _TYPES:
-        return _TYPES[kind], {}
-    return "config.invalid", {"reason": str(context.get("error", error["msg"]))}
+def _type(error: Finding) -> tuple[str, dict[str, object]]:
+    if error.kind == "string_pattern_mismatch":
+        pattern = error.fields["pattern"]
+        code = "config.bad-name" if pattern == NAME_PATTERN else "config.bad-pattern"
+        return code, {"pattern": pattern, "value": error.value}
+    if isinstance(error.value, Secret):
+        return "config.secret-not-here", {"name": error.value.name}
+    if error.kind in _TYPES:
+        return _TYPES[error.kind], {}
+    return "config.invalid", {"reason": str(error.fields.get("error", error.text))}
 
 
 def _missing(step: str | int) -> tuple[str, dict[str, object]]:
@@ -223,9 +194,9 @@ def _count(context: Mapping[str, Any]) -> tuple[str, dict[str, object]]:
     return "config.wrong-count", {"count": high if low is None else low, "actual": context["actual_length"]}
 
 
-def _one_of(error: ErrorDetails) -> tuple[str, dict[str, object]]:
-    allowed = error.get("ctx", {}).get("expected", "").replace("'", "").replace(" or ", ", ")
-    close = nearest(str(error["input"]), allowed.split(", "))
+def _one_of(error: Finding) -> tuple[str, dict[str, object]]:
+    allowed = error.fields.get("expected", "").replace("'", "").replace(" or ", ", ")
+    close = nearest(str(error.value), allowed.split(", "))
     if close:
         return "config.misspelt-value", {"nearest": close, "allowed": allowed}
     return "config.not-one-of", {"allowed": allowed}
@@ -238,30 +209,24 @@ def _unknown_key(key: str, known: Sequence[str]) -> tuple[str, dict[str, object]
     return "config.unknown-key", {"key": key, "known": ", ".join(known)}
 
 
-def _keys_at(model: object, path: KeyPath) -> list[str]:
-    """List the keys that the model of a place knows, following fields, mappings, lists and every form of a union."""
-    models = _models(model)
+def _keys_at(part: object, path: KeyPath) -> list[str]:
+    """List the keys that are known at a place, following parts, mappings, lists and every form of a union."""
+    forms = _forms_of(part)
     for step in path:
-        inner: list[object] = []
-        for each in models:
-            inner.extend(_step_into(each, step))
-        models = [found for annotation in inner for found in _models(annotation)]
-    fields = (each.model_fields.items() for each in models if hasattr(each, "model_fields"))
-    return sorted({info.alias or name for items in fields for name, info in items})
+        forms = [found for each in forms for inner in _step_into(each, step) for found in _forms_of(inner)]
+    return sorted({slot.key for each in forms if is_part(each) for slot in slots_of(each)})
 
 
-def _models(annotation: object) -> list[Any]:
-    """Unfold an annotation into the models and containers that it may be."""
-    if hasattr(annotation, "model_fields") or getattr(annotation, "__origin__", None) in (dict, tuple, list):
+def _forms_of(annotation: object) -> list[Any]:
+    """Unfold an annotation into the parts and containers that it may be."""
+    if is_part(annotation) or get_origin(annotation) in (dict, tuple, list):
         return [annotation]
-    arguments = getattr(annotation, "__args__", ())
-    bound = getattr(annotation, "__bound__", None)
-    return [found for inner in (*arguments, *filter(None, [bound])) for found in _models(inner)]
+    if is_part(origin := get_origin(annotation)):
+        return [origin]
+    return [found for inner in get_args(annotation) for found in _forms_of(inner)]
 
 
-def _step_into(model: Any, step: str | int) -> list[object]:
-    if hasattr(model, "model_fields"):
-        named = {info.alias or name: info for name, info in model.model_fields.items()}
-        info = named.get(str(step)) or model.model_fields.get(str(step))
-        return [] if info is None else [info.annotation]
-    return [model.__args__[-1] if model.__origin__ is dict else model.__args__[0]]
+def _step_into(form: Any, step: str | int) -> list[object]:
+    if is_part(form):
+        return [slot.annotation for slot in slots_of(form) if slot.key == step]
+    return [get_args(form)[-1 if get_origin(form) is dict else 0]]

@@ -4,21 +4,18 @@ What is always true here:
 
 - A `Trust` names Ed25519 keys only, each once, under one name; every role has at least as many keys as its threshold
   asks for, and all roles are there. A key that was retired does not come back.
-- One reading: a key written twice, a number that is no integer, a text that is too long or nested too deep is refused.
 - The file is kept and signed as the exact bytes it has; its digest is SHA-256 of them.
 
-Pure. `config.push` judges with it, the agent reads and replaces the file. `config/PUSH.md` describes it for strangers.
+Pure. `config.trust_file` reads it, `config.push` judges with it, the agent replaces the file. `config/PUSH.md`
+describes it for strangers.
 """
 
-import json
 from collections.abc import Iterator
-from functools import cached_property
-from hashlib import sha256
-from typing import Annotated, Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, ValidationError, model_validator
-
-from config.model import Name, Strict
+from config.model import Name
+from config.shape import Between, Length, Pattern, Strict
 
 SIZE_LIMIT = 65_536
 NUMBER_LIMIT = 2**53 - 1
@@ -27,8 +24,8 @@ NUMBER_LIMIT = 2**53 - 1
 CRITICAL = ("gateway.id", "uplinks", "buffer.path", "links.*.devices.*.profile", "links.*.devices.*.points.*.writable")
 """What is critical unless the document says otherwise. A profile may bring points that can be written."""
 
-Number = Annotated[int, Field(ge=1, le=NUMBER_LIMIT)]
-Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Number = Annotated[int, Between(1, NUMBER_LIMIT)]
+Hex = Annotated[str, Pattern(r"^[0-9a-f]{64}$")]
 
 
 class TrustInvalid(Exception):
@@ -39,6 +36,7 @@ class TrustInvalid(Exception):
         super().__init__(detail)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Key(Strict):
     """A public key: Ed25519, 32 bytes in hexadecimal."""
 
@@ -46,19 +44,20 @@ class Key(Strict):
     public: Hex
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Role(Strict):
     """Who may do something, and how many of them it takes."""
 
-    keys: Annotated[tuple[Name, ...], Field(min_length=1, max_length=32)]
-    threshold: Annotated[int, Field(ge=1, le=8)]
+    keys: Annotated[tuple[Name, ...], Length(1, 32)]
+    threshold: Annotated[int, Between(1, 8)]
 
-    @model_validator(mode="after")
-    def _can_be_met(self) -> "Role":
+    def __post_init__(self) -> None:
+        """Refuse what nobody can meet."""
         if len(set(self.keys)) != len(self.keys) or self.threshold > len(self.keys):
             raise ValueError("a role names a key twice, or cannot be met")
-        return self
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Roles(Strict):
     """`config` signs every push, `critical` what touches a critical setting too, `trust` the next trust document."""
 
@@ -67,6 +66,7 @@ class Roles(Strict):
     trust: Role
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trust(Strict):
     """The document."""
 
@@ -74,14 +74,14 @@ class Trust(Strict):
     fleet: Name
     version: Number
     epoch: Number
-    keys: Annotated[dict[Name, Key], Field(min_length=1, max_length=32)]
+    keys: Annotated[dict[Name, Key], Length(1, 32)]
     roles: Roles
-    retired: Annotated[tuple[Hex, ...], Field(max_length=256)] = ()
-    critical: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=64)] = CRITICAL
-    groups: Annotated[dict[Name, tuple[Name, ...]], Field(max_length=64)] = Field(default_factory=dict)
+    retired: Annotated[tuple[Hex, ...], Length(most=256)] = ()
+    critical: Annotated[tuple[Annotated[str, Length(1)], ...], Length(most=64)] = CRITICAL
+    groups: Annotated[dict[Name, tuple[Name, ...]], Length(most=64)] = field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _is_sound(self) -> "Trust":
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
         publics = [key.public for key in self.keys.values()]
         named = {name for role in (self.roles.config, self.roles.critical, self.roles.trust) for name in role.keys}
         if len(set(publics)) != len(publics):
@@ -90,9 +90,8 @@ class Trust(Strict):
             raise ValueError("a role names a key that is not there")
         if set(publics) & set(self.retired):
             raise ValueError("a retired key does not come back")
-        return self
 
-    @cached_property
+    @property
     def publics(self) -> tuple[bytes, ...]:
         """Give every key that may sign."""
         return tuple(bytes.fromhex(key.public) for key in self.keys.values())
@@ -113,25 +112,7 @@ class Standing(NamedTuple):
     digest: bytes
 
 
-def parse(data: bytes) -> Trust:
-    """Read a trust document. Raises TrustInvalid."""
-    if len(data) > SIZE_LIMIT:
-        raise TrustInvalid("too large")
-    try:
-        return Trust.model_validate(_frozen(json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise TrustInvalid(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (ValueError, RecursionError) as error:
-        raise TrustInvalid(str(error)) from error
-
-
-def read(data: bytes) -> Standing:
-    """Read the document that stands in a file. Raises TrustInvalid."""
-    return Standing(parse(data), sha256(data).digest())
-
-
-def touched(before: object, after: object, critical: tuple[str, ...]) -> tuple[str, ...]:
+def differing(before: object, after: object, critical: tuple[str, ...]) -> tuple[str, ...]:
     """Name the critical settings that two configurations, as plain trees, write differently.
 
     A pattern is a path with dots; `*` stands for any one key. The order of keys counts, too: what is only moved is
@@ -151,21 +132,3 @@ def _found(tree: object, path: list[str]) -> Iterator[object]:
         for key in tree if path[0] == "*" else (key for key in (path[0],) if key in tree):
             for value in _found(tree[key], path[1:]):
                 yield key, value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a key stands twice")
-    return members
-
-
-def _frozen(value: object) -> object:
-    """Give a tree with tuples for lists, as strict models take it."""
-    if isinstance(value, dict):
-        return {key: _frozen(member) for key, member in value.items()}
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")

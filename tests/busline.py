@@ -10,6 +10,7 @@ from rig import Bench
 from agent.clock import SystemClock
 from agent.health import DeviceHealth, LinkHealth
 from agent.poller import House, Poller
+from config.judge import judged
 from drivers.modbus.cost import cost
 from drivers.modbus.driver import ModbusDriver
 from drivers.modbus.pace import pace
@@ -31,7 +32,7 @@ def driver_on(line, baud, clock, devices, timeout="1s"):
     """Make a driver on a line."""
     serial = {"port": line.port, "baud": baud}
     link = {"driver": "modbus", "serial": serial, "timeout": timeout, "devices": devices}
-    return ModbusDriver("bus", ModbusDriver.Settings.model_validate(link), clock)
+    return ModbusDriver("bus", judged(ModbusDriver.Settings, link), clock)
 
 
 async def seconds_a_poll(driver, polls, rounds):

@@ -5,8 +5,11 @@ from dataclasses import replace
 from hashlib import sha256
 
 from buffer.keys import DeviceKey
+from config import push as pushes
+from config import push_reading
 from config.push import CONFIG, TRUST, Envelope, Now, Push, State, encode, signed
-from config.trust import Standing, read
+from config.trust import Standing
+from config.trust_file import read
 
 NOW_S = 1_790_000_000
 DAY_S = 86_400
@@ -100,3 +103,8 @@ def sealed(envelope: Envelope, *signers: DeviceKey) -> bytes:
     for signer in signers:
         envelope = signed(envelope, signer.kid, signer.sign)
     return envelope.encode()
+
+
+def judge(data, trust, state, now):
+    """Judge a push, with what it holds read in this process."""
+    return pushes.judge(data, trust, state, now, push_reading)

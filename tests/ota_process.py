@@ -18,7 +18,7 @@ from operators import GATEWAY, NOW_S
 from agent import ota
 from agent.journal import Hold
 from agent.ota import Ota
-from agent.settings import read
+from agent.reading import read
 from buffer.block import ClockQuality
 from buffer.seal import Moment
 from drivers.api import Clock

@@ -19,7 +19,7 @@ from agent.app import App
 from agent.broker import Message, connect
 from agent.clock import SystemClock
 from agent.journal import Hold
-from agent.settings import read
+from agent.reading import read
 from buffer.block import open_envelope, trust
 from buffer.frame import Layout
 from buffer.keys import known_public

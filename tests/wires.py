@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from config.judge import judged
 from drivers.modbus.settings import ModbusLink
 from drivers.modbus.wire import Wire
 from drivers.simulated.metered_line import MeteredLine
@@ -25,7 +26,7 @@ DEVICES = {"d": {"unit": 1, "every": "1s", "points": {"a": {"holding": 0}}}}
 
 def link(**keys):
     """Make the settings of a link."""
-    return ModbusLink.model_validate({"driver": "modbus", "devices": DEVICES, **keys})
+    return judged(ModbusLink, {"driver": "modbus", "devices": DEVICES, **keys})
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,8 @@ from agent import failures, faults
 from agent.cli import connect as instruments
 from agent.clock import SystemClock
 from agent.errors import Exit, PortBusy
-from agent.settings import Settings, credentials, read
+from agent.reading import read
+from agent.settings import Settings, credentials
 from agent.unwise import shown
 from agent.words import Language, Words
 from config.errors import ConfigFaults

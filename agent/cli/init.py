@@ -19,16 +19,18 @@ from urllib.parse import urlsplit
 import typer
 
 from agent import failures, faults
+from agent.certificate import ends_of
 from agent.clock import SystemClock
 from agent.errors import DirectoryRefused, Exit, FileThere
-from agent.settings import read
+from agent.reading import read
 from agent.starter import Answers, file_text
-from agent.unwise import STABLE_NAMES, ends_of
+from agent.unwise import STABLE_NAMES
 from agent.words import Language, Words, environment_language
 from config import profile
 from config.errors import ConfigFaults
 from config.model import NAME_PATTERN
-from config.source import parse, read_bytes
+from config.raw import read_bytes
+from config.source import parse
 
 WIRES = ("serial", "tcp", "none")
 

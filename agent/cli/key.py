@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from agent import control, failures, supervise
+from agent import control, failures
 from agent.cli.site import Site, load_site
 from agent.clock import SystemClock
 from agent.errors import AgentError, Exit, NotRunning
@@ -25,6 +25,7 @@ from agent.health import Document
 from agent.identity import hardware_hash, version
 from agent.keeper import Identity, Keeper
 from agent.keeper import Site as Told
+from agent.machine import forbid_core_dumps
 from agent.service import DEFAULT_CONFIG
 from buffer.cose import thumbprint
 from buffer.custody import Custody, Published, believed, enrol, published
@@ -140,7 +141,7 @@ def _alone(path: Path, act: Callable[[Path], Document], silent: NotRunning) -> D
         raise AgentError("agent.no-key", path=path) from None
     if owner != os.geteuid():
         raise _OtherUser("agent.other-user", path=path, owner=_name(owner))
-    supervise.forbid_core_dumps()
+    forbid_core_dumps()
     try:
         return act(path)
     except BufferLocked:

@@ -26,9 +26,10 @@ from agent.rollout import Rollout, waves
 from agent.words import Words, environment_language
 from buffer.keys import load_or_create, load_public
 from config import push as pushes
-from config import trust as trusts
-from config.include import digest_of
+from config import trust_file
 from config.push import Envelope, Push, Rejected, encode, shown, signed
+from config.raw import digest_of
+from config.trust import TrustInvalid
 
 app = typer.Typer(help="The operator's side of a configuration push.", no_args_is_help=True)
 
@@ -69,12 +70,12 @@ def trust(
     """Make the first trust document from public keys, or check one."""
     try:
         if len(keys) == 1 and keys[0].suffix == ".json":
-            print(trusts.read(keys[0].read_bytes()).digest.hex())
+            print(trust_file.read(keys[0].read_bytes()).digest.hex())
             return
         document = _document(keys, fleet, min(threshold, len(keys)))
         data = json.dumps(document, indent=2).encode() + b"\n"
-        digest = trusts.read(data).digest.hex()
-    except (trusts.TrustInvalid, OSError) as error:
+        digest = trust_file.read(data).digest.hex()
+    except (TrustInvalid, OSError) as error:
         raise typer.Exit(failures.tell(AgentError("push.trust-invalid", detail=error), _words())) from None
     except failures.Mendable as error:
         raise typer.Exit(failures.tell(error, _words())) from None

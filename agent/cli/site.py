@@ -18,7 +18,8 @@ from agent.errors import Exit
 from agent.words import Words
 from config.errors import ConfigFaults
 from config.model import Buffer
-from config.source import parse, read_bytes
+from config.raw import read_bytes
+from config.source import parse
 
 
 @dataclass(frozen=True, slots=True)

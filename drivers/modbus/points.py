@@ -12,13 +12,12 @@ This file knows no library of the wire, so that `check` and `schema` stay light.
 """
 
 import re
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
-
-from config.model import Exact, Point, Strict
+from config.model import Exact, Point
+from config.shape import After, Before, Between, Key, Strict, Wrong
 
 Table = Literal["coil", "discrete", "input", "holding"]
 Type = Literal[
@@ -98,7 +97,7 @@ def manual_register(number: object) -> Place:
     match = _MANUAL_NUMBER.match(text)
     cell = int(match[2]) - 1 if match else -1
     if match is None or not 0 <= cell < CELLS:
-        raise PydanticCustomError("modbus.register-number", "not a register number: {number}", {"number": str(number)})
+        raise Wrong("modbus.register-number", number=str(number))
     return Place(_MANUAL_TABLE[match[1]], cell)
 
 
@@ -120,13 +119,14 @@ def _states(value: object) -> object:
         return value
     for key in value:
         if not _WHOLE.match(str(key)):
-            raise PydanticCustomError("modbus.enum-key", "not a whole number: {key}", {"key": str(key)})
+            raise Wrong("modbus.enum-key", key=str(key))
     return {int(str(key), 0): name for key, name in value.items()}
 
 
-Address = Annotated[int, Field(ge=0, le=CELLS - 1)]
+Address = Annotated[int, Between(0, CELLS - 1)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Writable(Strict):
     """The engineering values that a command may give a point, both ends included."""
 
@@ -134,25 +134,24 @@ class Writable(Strict):
     max: Exact
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModbusPoint(Point):
     """One value: a bit, a byte, a register, several in a row, or a register of bits."""
-
-    model_config = ConfigDict(populate_by_name=False)  # `manual` is `register` in the file, and nothing else
 
     input: Address | None = None
     holding: Address | None = None
     coil: Address | None = None
     discrete: Address | None = None
-    manual: Annotated[int | str | None, AfterValidator(_registered), Field(alias="register")] = None
+    manual: Annotated[int | str | None, After(_registered), Key("register")] = None
     type: Type | None = None
     order: Order = "ABCD"
     byte: Literal["high", "low"] | None = None
-    length: Annotated[int, Field(ge=1, le=LONGEST_STRING)] | None = None
-    mask: Annotated[int, Field(ge=0)] | None = None
-    shift: Annotated[int, Field(ge=0)] | None = None
-    nan: Annotated[tuple[Exact, ...], BeforeValidator(_listed, json_schema_input_type=Exact | tuple[Exact, ...])] = ()
-    enum: Annotated[dict[int, str], BeforeValidator(_states)] | None = None
-    bits: dict[str, Annotated[int, Field(ge=0, le=15)]] | None = None
+    length: Annotated[int, Between(1, LONGEST_STRING)] | None = None
+    mask: Annotated[int, Between(0)] | None = None
+    shift: Annotated[int, Between(0)] | None = None
+    nan: Annotated[tuple[Exact, ...], Before(_listed, Exact | tuple[Exact, ...])] = ()
+    enum: Annotated[dict[int, str], Before(_states)] | None = None
+    bits: dict[str, Annotated[int, Between(0, 15)]] | None = None
     writable: Writable | None = None
 
     @property
@@ -185,74 +184,71 @@ class ModbusPoint(Point):
             return 0, (everything if self.mask is None else self.mask) >> (self.shift or 0)
         return (0, 1) if kind == "bool" else None
 
-    @model_validator(mode="after")
-    def _one_address(self) -> Self:
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together."""
         given: list[str] = [key for key in TABLES if getattr(self, key) is not None]
         given += ["register"] if self.manual is not None else []
         if not given:
-            raise PydanticCustomError("modbus.address-missing", "no address", {})
+            raise Wrong("modbus.address-missing")
         if len(given) > 1:
-            raise PydanticCustomError("modbus.address-twice", "two addresses: {keys}", {"keys": ", ".join(given)})
-        return self._fitting()
+            raise Wrong("modbus.address-twice", keys=", ".join(given))
+        self._check_fit()
+        self._check_numbers()
+        self._check_states()
+        self._check_writable()
 
-    def _fitting(self) -> Self:
+    def _check_fit(self) -> None:
         table, address = self.place
         registers = table in ("input", "holding")
         if not registers and (self.type not in (None, "bool") or self.bits):
-            raise PydanticCustomError("modbus.bit-table", "a {table} holds one bit", {"table": table})
+            raise Wrong("modbus.bit-table", table=table)
         if registers and self.type == "bool":
-            raise PydanticCustomError("modbus.bool-register", "a register is no bool", {})
+            raise Wrong("modbus.bool-register")
         if self.bits is not None and (self.kind != "uint16" or not self.bits):
-            raise PydanticCustomError("modbus.bits-type", "bits stand in one register", {})
+            raise Wrong("modbus.bits-type")
         self._check_string()
         self._check_byte()
         self._check_mask()
         if address + self.width > CELLS:
-            raise PydanticCustomError("modbus.past-the-end", "past the last address", {"last": CELLS - 1})
-        return self._computable()
+            raise Wrong("modbus.past-the-end", last=CELLS - 1)
 
     def _check_string(self) -> None:
         if (self.kind == "string") != (self.length is not None):
-            raise PydanticCustomError("modbus.string-length", "a string, and nothing else, has a length", {})
+            raise Wrong("modbus.string-length")
         if self.kind != "string":
             return
         if self.length is not None and self.length % 2:
-            raise PydanticCustomError("modbus.string-odd", "two characters a register", {"length": self.length})
+            raise Wrong("modbus.string-odd", length=self.length)
         if self.order in ("CDAB", "DCBA"):
-            raise PydanticCustomError("modbus.string-order", "no order {order}", {"order": self.order})
+            raise Wrong("modbus.string-order", order=self.order)
         if self.scale is not None or self.offset is not None or self.range is not None:
-            raise PydanticCustomError("modbus.string-number", "text has no scale, offset or range", {})
+            raise Wrong("modbus.string-number")
 
     def _check_byte(self) -> None:
         eight = self.kind in ("int8", "uint8")
         if (self.byte is not None and not eight) or (eight and self.order != "ABCD"):
-            raise PydanticCustomError("modbus.byte-type", "byte is of an int8 or uint8, which has no order", {})
+            raise Wrong("modbus.byte-type")
 
     def _check_mask(self) -> None:
         if self.mask is None and self.shift is None:
             return
         kind = self.kind
         if kind not in UNSIGNED or self.bits is not None:
-            raise PydanticCustomError("modbus.mask-type", "no mask in {type}", {"type": kind})
+            raise Wrong("modbus.mask-type", type=kind)
         everything = (1 << BITS[kind]) - 1
         mask, shift = everything if self.mask is None else self.mask, self.shift or 0
         if mask > everything or shift >= BITS[kind] or not mask >> shift:
-            raise PydanticCustomError(
-                "modbus.mask-width", "no {bits} bits", {"mask": hex(mask), "shift": shift, "bits": BITS[kind]}
-            )
+            raise Wrong("modbus.mask-width", mask=hex(mask), shift=shift, bits=BITS[kind])
 
-    def _computable(self) -> Self:
+    def _check_numbers(self) -> None:
         if self.scale is not None and not Decimal(self.scale):
-            raise PydanticCustomError("modbus.scale-zero", "a scale of zero", {})
+            raise Wrong("modbus.scale-zero")
         if self.range is not None and Decimal(self.range[0]) > Decimal(self.range[1]):
             low, high = self.range
-            raise PydanticCustomError("modbus.range-crossed", "{low} > {high}", {"low": low, "high": high})
+            raise Wrong("modbus.range-crossed", low=low, high=high)
         for text in self.nan:
             if not self._is_raw(text):
-                raise PydanticCustomError("modbus.nan-value", "no {type}: {value}", {"type": self.kind, "value": text})
-        self._check_states()
-        self._check_writable()
-        return self
+                raise Wrong("modbus.nan-value", type=self.kind, value=text)
 
     def _is_raw(self, text: str) -> bool:
         """Say whether a sentinel is a value of the type; a signed one may be written as its pattern."""
@@ -269,21 +265,19 @@ class ModbusPoint(Point):
             return
         limits = self.limits
         if limits is None or self.bits is not None or not self.enum:
-            raise PydanticCustomError("modbus.enum-type", "states are whole numbers, not {type}", {"type": self.kind})
+            raise Wrong("modbus.enum-type", type=self.kind)
         for number in self.enum:
             if not limits[0] <= number <= limits[1]:
-                raise PydanticCustomError(
-                    "modbus.enum-value", "no {type}: {value}", {"type": self.kind, "value": number}
-                )
+                raise Wrong("modbus.enum-value", type=self.kind, value=number)
 
     def _check_writable(self) -> None:
         if self.writable is None:
             return
         masked = self.mask is not None or self.shift is not None
         if self.place.table not in ("coil", "holding") or self.bits is not None or masked:
-            raise PydanticCustomError("modbus.not-writable", "not a whole coil or holding register", {})
+            raise Wrong("modbus.not-writable")
         if self.kind in ("int8", "uint8", "string"):
-            raise PydanticCustomError("modbus.not-writable", "not a whole coil or holding register", {})
+            raise Wrong("modbus.not-writable")
         low, high = self.writable.min, self.writable.max
         if Decimal(low) > Decimal(high):
-            raise PydanticCustomError("modbus.range-crossed", "{low} > {high}", {"low": low, "high": high})
+            raise Wrong("modbus.range-crossed", low=low, high=high)

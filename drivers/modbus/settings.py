@@ -11,12 +11,11 @@ What a point may say is in `points`. This file knows no library of the wire, so 
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, NamedTuple, Self
-
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, NamedTuple
 
 from config.model import Device, Duration, parse_duration
+from config.shape import After, Before, Between, Wrong
 from drivers.modbus.points import TABLES, Address, ModbusPoint, Table
 from drivers.modbus.transport import Wired
 
@@ -31,29 +30,21 @@ class Range(NamedTuple):
 
 def _unit_id(unit: int) -> int:
     if not (0 <= unit <= 247 or unit == 255):
-        raise PydanticCustomError("modbus.unit-number", "not a unit id: {unit}", {"unit": unit})
+        raise Wrong("modbus.unit-number", unit=unit)
     return unit
 
 
 def _of_both_register_tables(value: object) -> object:
     """Let a bare list of ranges mean both tables of registers."""
-    if isinstance(value, dict):
-        return {table: _frozen(ranges) for table, ranges in value.items()}
-    ranges = _frozen(value)
-    return {"input": ranges, "holding": ranges} if isinstance(ranges, tuple) else value
-
-
-def _frozen(value: object) -> object:
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+    return {"input": value, "holding": value} if isinstance(value, tuple) else value
 
 
 Ends = tuple[Address, Address]
 _Written = dict[Table, tuple[Ends, ...]] | tuple[Ends, ...]
-Forbidden = Annotated[
-    dict[Table, tuple[Ends, ...]], BeforeValidator(_of_both_register_tables, json_schema_input_type=_Written)
-]
+Forbidden = Annotated[dict[Table, tuple[Ends, ...]], Before(_of_both_register_tables, _Written)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModbusDevice(Device[ModbusPoint]):
     """One unit on the wire, and what it can bear.
 
@@ -62,11 +53,11 @@ class ModbusDevice(Device[ModbusPoint]):
     ranges are never asked for, not even as a hole. `pause` is the least time from an answer to the next question.
     """
 
-    unit: Annotated[int, AfterValidator(_unit_id)]
-    max_registers: Annotated[int, Field(ge=1, le=125)] = 125
-    max_bits: Annotated[int, Field(ge=1, le=2000)] = 2000
-    bridge: Annotated[int, Field(ge=0, le=124)] | None = None
-    forbidden: Forbidden = Field(default_factory=dict)
+    unit: Annotated[int, After(_unit_id)]
+    max_registers: Annotated[int, Between(1, 125)] = 125
+    max_bits: Annotated[int, Between(1, 2000)] = 2000
+    bridge: Annotated[int, Between(0, 124)] | None = None
+    forbidden: Forbidden = field(default_factory=dict)
     one_point_per_request: bool = False
     pause: Duration | None = None
     retry_parked: Duration = parse_duration("1h")
@@ -77,12 +68,11 @@ class ModbusDevice(Device[ModbusPoint]):
         """What may never be asked for."""
         return tuple(Range(table, first, last) for table, ranges in self.forbidden.items() for first, last in ranges)
 
-    @model_validator(mode="after")
-    def _ranges_run_upwards(self) -> Self:
+    def __post_init__(self) -> None:
+        """Refuse ranges that do not run upwards."""
         for _, first, last in self.forbidden_ranges:
             if first > last:
-                raise PydanticCustomError("modbus.range-crossed", "{low} > {high}", {"low": first, "high": last})
-        return self
+                raise Wrong("modbus.range-crossed", low=first, high=last)
 
 
 class Clash(NamedTuple):
@@ -127,6 +117,7 @@ def _may_share(one: ModbusPoint, other: ModbusPoint) -> bool:
     return inside and whole
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModbusLink(Wired[ModbusDevice]):
     """One wire and the units on it."""
 

@@ -11,13 +11,13 @@ What is always true here:
 This file knows no library of the wire, so that `check` and `schema` stay light.
 """
 
-from typing import Annotated, Generic, Literal, Self, TypeVar
-
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from config.files import ReadableFile
-from config.model import Device, Duration, Link, Serial, Strict
+from config.model import Device, Duration, Link, Serial
+from config.shape import After, Between, Given, Length, Strict, Wrong
 
 Framing = Literal["tcp", "rtu", "ascii"]
 
@@ -32,28 +32,60 @@ def _plain(host: str) -> str:
     """Take the brackets off an IPv6 address, and refuse what carries a port or a scheme."""
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if bare.count(":") == 1 or any(mark in bare for mark in "/[] "):
-        raise PydanticCustomError("modbus.host-with-port", "not a host: {host}", {"host": host})
+        raise Wrong("modbus.host-with-port", host=host)
     return bare
 
 
+Above = Mapping[str, Any]
+"""The sound keys that stand before one."""
+
+
+def _port_needs_host(port: int, above: Above) -> int:
+    if above.get("serial") is not None:
+        raise Wrong("modbus.needs-host", key="port")
+    return port
+
+
+def _tls_needs_host(tls: object, above: Above) -> object:
+    if above.get("serial") is not None:
+        raise Wrong("modbus.needs-host", key="tls")
+    if above.get("framing") not in (None, "tcp"):
+        raise Wrong("modbus.tls-framing", framing=above["framing"])
+    return tls
+
+
+def _fits_the_wire(framing: Framing, above: Above) -> Framing:
+    if framing == "tcp" and above.get("serial") is not None:
+        raise Wrong("modbus.framing-on-serial")
+    return framing
+
+
+def _below_timeout(timeout_min: int, above: Above) -> int:
+    if timeout_min > above.get("timeout", timeout_min):
+        raise Wrong("modbus.timeouts-crossed")
+    return timeout_min
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModbusTls(Strict):
     """Certificates of a secured connection. `server_name` is what the device's certificate says, if not `host`."""
 
     ca: ReadableFile
     cert: ReadableFile
     key: ReadableFile
-    server_name: Annotated[str, Field(min_length=1)] | None = None
+    server_name: Annotated[str, Length(1)] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wired(Link[D], Generic[D]):
     """One wire: a serial line or a connection. `timeout` bounds every wait, `timeout_min` how short one may be made."""
 
     serial: Serial | None = None
-    host: Annotated[str, Field(min_length=1), AfterValidator(_plain)] | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    framing: Framing | None = None
-    tls: ModbusTls | None = None
-    timeout_min: Duration | None = None
+    host: Annotated[str, Length(1), After(_plain)] | None = None
+    port: Annotated[int, Between(1, 65535), Given(_port_needs_host)] | None = None
+    framing: Annotated[Framing, Given(_fits_the_wire)] | None = None
+    tls: Annotated[ModbusTls, Given(_tls_needs_host)] | None = None
+    timeout_min: Annotated[Duration, Given(_below_timeout)] | None = None
 
     @property
     def spoken(self) -> Framing:
@@ -71,37 +103,7 @@ class Wired(Link[D], Generic[D]):
         """The shortest and the longest wait for an answer."""
         return min(self.timeout_min or _TIMEOUT_MIN_NS, self.timeout), self.timeout
 
-    @field_validator("port", "tls")
-    @classmethod
-    def _not_on_serial(cls, value: object, info: ValidationInfo) -> object:
-        if value is not None and info.data.get("serial") is not None:
-            raise PydanticCustomError("modbus.needs-host", "{key} needs a host", {"key": info.field_name})
-        return value
-
-    @field_validator("framing")
-    @classmethod
-    def _fits_the_wire(cls, framing: Framing | None, info: ValidationInfo) -> Framing | None:
-        if framing == "tcp" and info.data.get("serial") is not None:
-            raise PydanticCustomError("modbus.framing-on-serial", "tcp is no framing of a serial line", {})
-        return framing
-
-    @field_validator("tls")
-    @classmethod
-    def _fits_the_framing(cls, tls: ModbusTls | None, info: ValidationInfo) -> ModbusTls | None:
-        framing = info.data.get("framing")
-        if tls is not None and framing not in (None, "tcp"):
-            raise PydanticCustomError("modbus.tls-framing", "no TLS with {framing}", {"framing": framing})
-        return tls
-
-    @field_validator("timeout_min")
-    @classmethod
-    def _below_timeout(cls, timeout_min: int | None, info: ValidationInfo) -> int | None:
-        if timeout_min is not None and timeout_min > info.data.get("timeout", timeout_min):
-            raise PydanticCustomError("modbus.timeouts-crossed", "timeout_min above timeout", {})
-        return timeout_min
-
-    @model_validator(mode="after")
-    def _one_wire(self) -> Self:
+    def __post_init__(self) -> None:
+        """Refuse a link without a wire, or with two."""
         if (self.serial is None) == (self.host is None):
-            raise PydanticCustomError("modbus.one-wire", "either serial or host", {})
-        return self
+            raise Wrong("modbus.one-wire")

@@ -13,15 +13,14 @@ import base64
 import binascii
 import re
 import uuid
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
-
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from typing import Annotated, Any, Literal
 
 from buffer.frame import Kind
 from config.files import ReadableFile
-from config.model import Device, Duration, Exact, Link, Point, Strict
+from config.model import Device, Duration, Exact, Link, Point
+from config.shape import After, Between, Strict, Wrong
 
 _NODE = re.compile(r"^(?:(?:ns=\d{1,5}|nsu=[^;]+);)?([isgb])=(.+)$", re.DOTALL)
 _URL = re.compile(
@@ -33,7 +32,7 @@ def _node_id(text: str) -> str:
     """Accept the text form of a NodeId (OPC UA Part 6, 5.3.1.10), with `nsu=` for the namespace's own name."""
     match = _NODE.match(text)
     if match is None or not _identifier(match[1], match[2]):
-        raise PydanticCustomError("opcua.node-id", "not a node id: {node}", {"node": text})
+        raise Wrong("opcua.node-id", node=text)
     return text
 
 
@@ -52,32 +51,33 @@ def _identifier(kind: str, text: str) -> bool:
 
 def _endpoint(text: str) -> str:
     if not _URL.match(text):
-        raise PydanticCustomError("opcua.url", "not an OPC UA address: {url}", {"url": text})
+        raise Wrong("opcua.url", url=text)
     return text
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpcUaPoint(Point):
     """One variable node. `deadband` is absolute, in the node's own unit; `queue` bounds what waits at the server."""
 
-    node: Annotated[str, AfterValidator(_node_id)]
+    node: Annotated[str, After(_node_id)]
     type: Kind = "float64"
     deadband: Exact | None = None
-    queue: Annotated[int, Field(ge=2, le=10_000)] = 100
+    queue: Annotated[int, Between(2, 10_000)] = 100
 
-    @model_validator(mode="after")
-    def _computable(self) -> Self:
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed."""
         if self.scale is not None and not Decimal(self.scale):
-            raise PydanticCustomError("opcua.scale-zero", "a scale of zero", {})
+            raise Wrong("opcua.scale-zero")
         if self.range is not None and Decimal(self.range[0]) > Decimal(self.range[1]):
             low, high = self.range
-            raise PydanticCustomError("opcua.range-crossed", "{low} > {high}", {"low": low, "high": high})
+            raise Wrong("opcua.range-crossed", low=low, high=high)
         if self.deadband is not None and Decimal(self.deadband) < 0:
-            raise PydanticCustomError("opcua.deadband", "a negative deadband", {})
+            raise Wrong("opcua.deadband")
         if self.type in ("text", "bytes", "bool") and (self.range or self.deadband or self.scale or self.offset):
-            raise PydanticCustomError("opcua.no-number", "a {type} is no number", {"type": self.type})
-        return self
+            raise Wrong("opcua.no-number", type=self.type)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpcUaDevice(Device[OpcUaPoint]):
     """Some nodes of the server: read together, or subscribed to. `sampling` is how often the server itself looks."""
 
@@ -85,6 +85,7 @@ class OpcUaDevice(Device[OpcUaPoint]):
     sampling: Duration | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Security(Strict):
     """How the channel is protected (OPC UA Part 7, security policies). Files are PEM or DER."""
 
@@ -94,24 +95,25 @@ class Security(Strict):
     key: ReadableFile = ""
     server_certificate: ReadableFile | None = None
 
-    @model_validator(mode="after")
-    def _named(self) -> Self:
+    def __post_init__(self) -> None:
+        """Refuse security without the certificate that it needs."""
         if not self.certificate or not self.key:
-            raise PydanticCustomError("opcua.certificate-missing", "no certificate and key", {})
-        return self
+            raise Wrong("opcua.certificate-missing")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class User(Strict):
     """Who logs in. The password is a secret's name in the file, and its value once loaded."""
 
     name: str
-    password: Any = Field(repr=False)
+    password: Any = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpcUaLink(Link[OpcUaDevice]):
     """One server."""
 
     driver: Literal["opcua"] = "opcua"
-    url: Annotated[str, AfterValidator(_endpoint)]
+    url: Annotated[str, After(_endpoint)]
     security: Security | None = None
     user: User | None = None

@@ -1,12 +1,11 @@
 """A simulated link in the technician's file: waves instead of a wire."""
 
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Literal, Self
-
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
+from typing import Annotated, Literal
 
 from config.model import Device, Duration, Exact, Link, Point, parse_duration
+from config.shape import Between, Wrong
 
 Type = Literal[
     "bool",
@@ -23,6 +22,7 @@ Type = Literal[
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedPoint(Point):
     """A raw value that moves around `level` by `amplitude`, once round in a `period`."""
 
@@ -32,22 +32,23 @@ class SimulatedPoint(Point):
     amplitude: Exact = "1"
     period: Duration = parse_duration("1m")
 
-    @model_validator(mode="after")
-    def _computable(self) -> Self:
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed."""
         if self.scale is not None and not Decimal(self.scale):
-            raise PydanticCustomError("simulated.scale-zero", "a scale of zero", {})
+            raise Wrong("simulated.scale-zero")
         if self.range is not None and Decimal(self.range[0]) > Decimal(self.range[1]):
             low, high = self.range
-            raise PydanticCustomError("simulated.range-crossed", "{low} > {high}", {"low": low, "high": high})
-        return self
+            raise Wrong("simulated.range-crossed", low=low, high=high)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedDevice(Device[SimulatedPoint]):
     """Some waves; the same `seed` walks the same way."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Between(0)] = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedLink(Link[SimulatedDevice]):
     """No wire at all."""
 

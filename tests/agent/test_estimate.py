@@ -4,6 +4,7 @@ import pytest
 
 from agent.estimate import estimate
 from buffer.frame import Column, Layout
+from config.judge import judged
 from config.model import Buffer
 from drivers.api import Group
 
@@ -19,7 +20,7 @@ def group(count, kind, every_s, stream="main", device="d"):
 
 def buffer(seal):
     """Give the settings of a buffer."""
-    return Buffer(seal_every=seal)
+    return judged(Buffer, {"seal_every": seal})
 
 
 NOMINAL = [group(100, "uint16", 1, device=f"d{i}") for i in range(10)]

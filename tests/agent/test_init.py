@@ -18,7 +18,7 @@ from agent.cli import app
 from agent.clock import SystemClock
 from agent.demo.certificates import Authority
 from agent.errors import Exit
-from agent.settings import read
+from agent.reading import read
 from agent.starter import Answers, file_text
 from agent.words import Words
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from operators import BEFORE, GATEWAY, NOW, push, standing
+from operators import BEFORE, GATEWAY, NOW, judge, push, standing
 
 from agent.journal import Hold
-from config.push import Accepted, judge
+from config.push import Accepted
 
 
 def judged(config: Path) -> tuple[Hold, Accepted]:

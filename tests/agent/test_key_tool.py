@@ -288,7 +288,7 @@ def test_no_private_key_is_told_anywhere(service: Service, site: Path, data: Pat
 def test_a_crash_leaves_no_core(tmp_path: Path) -> None:
     """Where the shell allows one of any size."""
     code = (
-        "import os, resource; from agent.supervise import forbid_core_dumps;"
+        "import os, resource; from agent.machine import forbid_core_dumps;"
         "hard = resource.getrlimit(resource.RLIMIT_CORE)[1]; resource.setrlimit(resource.RLIMIT_CORE, (hard, hard));"
         "forbid_core_dumps(); os.abort()"
     )

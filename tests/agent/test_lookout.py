@@ -8,7 +8,7 @@ from carrying import carrying, delivered, filled
 from hostile import Hostile
 from rig import Bench, Platform, until
 
-from agent import tls
+from agent.certificate import expires_ns
 from agent.health import UplinkHealth
 from agent.lookout import Lookout, spread
 from agent.recorder import Recorder
@@ -183,7 +183,7 @@ async def test_the_days_of_a_certificate_are_counted_by_a_clock_that_is_known(
             await watch.look()
             assert (health.standing.certificate_until_ns, health.standing.certificate_days) == (None, None)
     assert cert is not None
-    assert tls.expires_ns(cert) is not None
+    assert expires_ns(cert) is not None
 
 
 def test_a_day_is_of_running_time_and_forgets_by_slices() -> None:

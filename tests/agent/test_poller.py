@@ -33,7 +33,7 @@ class Scripted(Driver[Any]):
     Settings = Link
 
     def __init__(self, clock: Any, *groups: Group, answer: Callable[[str], int], opening: Callable[[], None]) -> None:
-        link = Link.model_construct(driver="scripted", timeout=100 * MS, devices={"a": Device()})
+        link = Link(driver="scripted", timeout=100 * MS, devices={"a": Device()})
         super().__init__("bus-1", link, clock)
         self.groups = groups
         self.polls: list[str] = []

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.settings import read
+from agent.reading import read
 from config import profile
+from config.judge import judged
 
 NAMES = profile.names(Path("/nowhere"))
 NEEDS = {
@@ -27,7 +28,7 @@ class Clock:
 def test_a_shipped_profile_is_accepted_by_its_driver(name, tmp_path):
     """With nothing added but what only the technician can know."""
     file = profile.shipped() / f"{name}.yaml"
-    driver = profile.Profile.model_validate(profile.parse(file.read_bytes(), file).value).driver
+    driver = judged(profile.Profile, profile.parse(file.read_bytes(), file).value).driver
     link, device = NEEDS[driver]
     config = tmp_path / "gateway.yaml"
     config.write_text(

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from agent import control
 from agent.cli import app as command
-from config.include import digest_of
+from config.raw import digest_of
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 from agent.cli import app
 from agent.clock import SystemClock
 from agent.errors import Exit
-from agent.settings import read
+from agent.reading import read
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 

@@ -24,8 +24,8 @@ from agent.clock import SystemClock
 from agent.errors import Exit
 from agent.journal import Hold
 from agent.owner import in_daemon
+from agent.reading import read
 from agent.reload import difference
-from agent.settings import read
 from agent.uplink import Uplink
 from agent.works import Works
 from buffer.block import open_envelope, trust

@@ -10,11 +10,12 @@ from jsonschema import Draft202012Validator
 
 from agent.cli.schema import command, document
 from agent.clock import SystemClock
-from agent.settings import read
+from agent.reading import read
 from config import profile
 from config.errors import ConfigFaults
 from config.model import Secret, parse_duration, parse_size, written_duration, written_size
-from config.source import parse, read_bytes
+from config.raw import read_bytes
+from config.source import parse
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "cases"

@@ -4,7 +4,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from agent.settings import read, settings_for
+from agent.reading import read, settings_for
 from config.errors import ConfigFaults, SettingsUnavailable
 from drivers import registry
 from drivers.serial_line.driver import SerialLineDriver

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigFaults
-from config.include import digest_of
 from config.load import load
+from config.raw import digest_of
 from tests.config.meter import HEAD, LINKS, settings_for
 
 TANK = LINKS.replace("bus", "tank-bus").replace("m:", "tank:")

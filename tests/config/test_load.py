@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigFaults, Fault, SettingsUnavailable
+from config.judge import judged
 from config.load import load
 from config.model import Serial
 from tests.config.meter import HEAD, LINKS, MeterLink
@@ -42,14 +43,15 @@ def test_a_driver_may_ask_for_a_float(load_text):
 
 def test_a_model_takes_a_list_where_it_has_a_tuple():
     """Code that builds settings by hand need not know how the reader builds lists."""
-    assert MeterLink.model_validate(
-        {"driver": "meter", "devices": {"m": {"unit": 1, "points": {"p": {"holding": 1, "limits": [1]}}}}}
+    assert judged(
+        MeterLink, {"driver": "meter", "devices": {"m": {"unit": 1, "points": {"p": {"holding": 1, "limits": [1]}}}}}
     ).devices["m"].points["p"].limits == (1,)
 
 
 def test_a_model_that_is_given_a_model_keeps_it():
     """Settings can be put together from parts."""
-    assert MeterLink(driver="meter", serial=Serial(port="/dev/x"), devices={"m": {"unit": 1}}).serial.baud == 9600
+    keys = {"driver": "meter", "serial": Serial(port="/dev/x"), "devices": {"m": {"unit": 1}}}
+    assert judged(MeterLink, keys).serial.baud == 9600
 
 
 def test_paths_are_those_of_the_file_not_of_the_working_directory(load_text, certificates, tmp_path, monkeypatch):

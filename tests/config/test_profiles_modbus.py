@@ -17,6 +17,7 @@ from pymodbus.client.mixin import ModbusClientMixin
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from config.judge import judged
 from config.load import load
 from config.profile import Profile, names, shipped
 from config.source import parse
@@ -169,7 +170,7 @@ def rows_of(profile):
 def read(name):
     """Read a profile file, and nothing more."""
     file = shipped() / f"{name}.yaml"
-    return Profile.model_validate(parse(file.read_bytes(), file).value)
+    return judged(Profile, parse(file.read_bytes(), file).value)
 
 
 def link_of(name, folder, port=502):

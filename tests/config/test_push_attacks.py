@@ -21,6 +21,7 @@ from operators import (
     STATE,
     all_roles,
     content,
+    judge,
     new_trust,
     operator,
     push,
@@ -41,12 +42,12 @@ from config.push import (
     Rejected,
     Replaced,
     encode,
-    judge,
     shown,
     signed,
     take_apart,
 )
-from config.trust import TrustInvalid, parse, read, touched
+from config.trust import TrustInvalid, differing
+from config.trust_file import parse, read
 
 
 def reason(data, trust=None, state=STATE, now=NOW):
@@ -522,8 +523,8 @@ def test_touched_names_the_patterns():
     """A star is any one key; what is only moved counts as changed."""
     before = {"a": {"x": 1, "y": 2}, "b": 3, "c": {"p": {"w": 1}}}
     after = {"a": {"y": 2, "x": 1}, "b": 3, "c": {"p": {"w": 1}, "q": {"w": 2}}}
-    assert touched(before, after, ("a", "b", "c.*.w", "c.p.w", "d", "b.z")) == ("a", "c.*.w")
-    assert touched(before, None, ("b",)) == ("b",)
+    assert differing(before, after, ("a", "b", "c.*.w", "c.p.w", "d", "b.z")) == ("a", "c.*.w")
+    assert differing(before, None, ("b",)) == ("b",)
 
 
 def test_a_file_that_cannot_be_read_counts_as_all_different():

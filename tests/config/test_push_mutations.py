@@ -6,9 +6,9 @@
 import os
 import random
 
-from operators import BEFORE, CRITICAL, LAN, MINH, NOW, STATE, content, new_trust, push, standing
+from operators import BEFORE, CRITICAL, LAN, MINH, NOW, STATE, content, judge, new_trust, push, standing
 
-from config.push import Rejected, judge, take_apart
+from config.push import Rejected, take_apart
 
 COUNT = int(os.environ.get("TRAMBIEN_MUTATIONS", "3000"))
 SPLICES = (

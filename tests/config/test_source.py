@@ -7,7 +7,8 @@ import pytest
 
 from config.errors import ConfigFaults, Place
 from config.model import Number, Secret
-from config.source import SIZE_LIMIT, parse, read_bytes, typed
+from config.raw import SIZE_LIMIT, read_bytes
+from config.source import parse, typed
 
 FILE = Path("f.yaml")
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from config.judge import judged
+
 ROOT = Path(__file__).parents[2] / "drivers"
 
 
@@ -23,7 +25,7 @@ def test_a_sample_loads_and_makes_a_driver(name, clock):
     links = Textual().load((ROOT / name / "sample.yaml").read_text(encoding="utf-8"))["links"]
     made = entry_points(group="trambien.drivers")[name].load()
     for link_name, link in links.items():
-        driver = made(link_name, made.Settings.model_validate(link), clock)
+        driver = made(link_name, judged(made.Settings, link), clock)
         assert driver.groups
         assert all(group.layout.link == link_name for group in driver.groups)
 

@@ -13,7 +13,7 @@ from agent.broker import Message
 from agent.journal import Hold
 from agent.ota import Ota
 from agent.push_mail import serve
-from agent.settings import read
+from agent.reading import read
 from config.push import SIZE_LIMIT
 
 

@@ -30,6 +30,7 @@ from buffer.intervals import Intervals
 from buffer.keys import DeviceKey, load_or_create
 from buffer.seal import Batch, Opening, Sealer
 from buffer.store import Store
+from config.judge import judged
 from drivers.modbus.driver import ModbusDriver
 
 NS = 10**9
@@ -51,7 +52,7 @@ class Made(NamedTuple):
 def layouts_of(load: Load) -> tuple[Layout, ...]:
     """Give the layouts that the service makes of a load."""
     links = links_of(load, [502] * load.devices).items()
-    drivers = [ModbusDriver(name, ModbusDriver.Settings.model_validate(link), SystemClock()) for name, link in links]
+    drivers = [ModbusDriver(name, judged(ModbusDriver.Settings, link), SystemClock()) for name, link in links]
     return tuple(group.layout for driver in drivers for group in driver.groups)
 
 

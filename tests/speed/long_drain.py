@@ -42,6 +42,7 @@ from buffer.block import ClockQuality
 from buffer.frame import Column, Frame, Layout
 from buffer.keys import DeviceKey, load_or_create
 from buffer.seal import Batch, Moment
+from config.judge import judged
 from config.model import Uplink as Settings
 from drivers.api import Group
 
@@ -164,7 +165,7 @@ async def send(directory: Path, port: int, name: str, fresh: int) -> dict[str, f
     await recorder.open([name])
     placer = ChainPlacer(clock.boot_id)
     placing = asyncio.create_task(placer.run(recorder, health.streams))
-    settings = Settings(url=f"mqtts://localhost:{port}", no_subscriber="accept", **FORMATS[name])
+    settings = judged(Settings, {"url": f"mqtts://localhost:{port}", "no_subscriber": "accept", **FORMATS[name]})
     station = Station("station-1", ROOT, "Asia/Ho_Chi_Minh", key, {})
     carriage = carriage_of(name, ROOT, encoding(station, settings, placer), settings, ("main",), "Asia/Ho_Chi_Minh")
     told = health.uplinks[name] = UplinkHealth(("main",))

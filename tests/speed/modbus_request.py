@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pymodbus.client import AsyncModbusTcpClient
 
+from config.judge import judged
 from drivers.modbus.driver import ModbusDriver
 
 REGISTERS = 100
@@ -58,7 +59,7 @@ async def measure(polls: int) -> dict[str, float]:
         for name, points in PLANS.items():
             devices = {"meter": {"unit": 1, "every": "1s", "points": points}}
             link = {"driver": "modbus", "host": "127.0.0.1", "port": port, "devices": devices}
-            driver = drivers[name] = ModbusDriver("bus", ModbusDriver.Settings.model_validate(link), Clock())
+            driver = drivers[name] = ModbusDriver("bus", judged(ModbusDriver.Settings, link), Clock())
             await driver.open()
             asked[name] = lambda driver=driver: driver.poll(driver.groups[0])  # type: ignore[misc]
         found: dict[str, list[float]] = {name: [] for name in asked}

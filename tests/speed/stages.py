@@ -25,6 +25,7 @@ from agent.clock import SystemClock
 from buffer.block import encode_block
 from buffer.seal import Opening, Sealer
 from buffer.store import Store
+from config.judge import judged
 from drivers.modbus.driver import ModbusDriver
 
 LOAD = Load()
@@ -116,7 +117,7 @@ async def exchange(rounds: int, polls: int) -> list[Stage]:
     name, found = "poll of 100 registers, CPU", []
     with registers(1) as ports:
         link = {**links_of(Load(1), ports)["link-0"], "timeout": "30s"}
-        driver = ModbusDriver("link-0", ModbusDriver.Settings.model_validate(link), SystemClock())
+        driver = ModbusDriver("link-0", judged(ModbusDriver.Settings, link), SystemClock())
         await driver.open()
         for _ in range(rounds):
             began_ns = time.process_time_ns()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chains import SECOND, WALL
 from golden import PRESS, data_block, station, told
+from settings import uplink_of
 
 from agent import settings
 from agent.clock import SystemClock
@@ -64,14 +65,14 @@ def messages(uplink: Uplink) -> list:
 
 def test_the_json_of_the_page_is_what_is_signed() -> None:
     """Every key and every digit."""
-    [one] = messages(Uplink(url="mqtt://h", format="json"))
+    [one] = messages(uplink_of(url="mqtt://h", format="json"))
     inside = one.payload.split(b".")[1]
     assert exactly(base64.urlsafe_b64decode(inside + b"=" * (-len(inside) % 4))) == sample("json")
 
 
 def test_the_thingsboard_messages_of_the_page_are_what_is_sent() -> None:
     """Connect, attributes, telemetry."""
-    sent = messages(Uplink(url="mqtt://h", format="thingsboard"))
+    sent = messages(uplink_of(url="mqtt://h", format="thingsboard"))
     for topic in ("v1/gateway/connect", "v1/gateway/attributes", "v1/gateway/telemetry"):
         assert sample(topic) in [exactly(one.payload) for one in sent if one.topic == topic]
 

@@ -18,6 +18,7 @@ from chains import key
 from joserfc import jws
 from joserfc.jwk import OKPKey
 from rig import GROUP, Bench, Platform, until
+from settings import uplink_of
 
 from agent.broker import Message, connect
 from agent.carrier import Carriage
@@ -90,7 +91,7 @@ async def test_json_is_verified_by_another_library_and_names_its_blocks(
 ) -> None:
     """Signature, identity, digest, values, statuses; compressed where it pays, and marked."""
     async with Bench(tmp_path / "buffer.db") as bench:
-        async with told(bench, platform, Settings(url="mqtts://h", format="json", compress=compress)) as received:
+        async with told(bench, platform, uplink_of(url="mqtts://h", format="json", compress=compress)) as received:
             messages = [one for one in received if one.topic == f"{ROOT}/json/main"]
             documents = sorted((opened(one, bench.key.public_key) for one in messages), key=lambda one: one["seq"])
         sealed = {kept.block.digest.hex() for kept in bench.committed if kept.stream == "main"}
@@ -109,7 +110,7 @@ async def test_json_is_verified_by_another_library_and_names_its_blocks(
 async def test_a_json_message_that_was_touched_does_not_verify(tmp_path: Path, platform: Platform) -> None:
     """Neither a changed payload nor another key."""
     async with Bench(tmp_path / "buffer.db") as bench:
-        async with told(bench, platform, Settings(url="mqtts://h", format="json")) as received:
+        async with told(bench, platform, uplink_of(url="mqtts://h", format="json")) as received:
             message = next(one for one in received if "/json/" in one.topic)
         head, payload, signature = message.payload.split(b".")
         swapped = payload[:40] + bytes([payload[40] ^ 1]) + payload[41:]
@@ -121,7 +122,7 @@ async def test_a_json_message_that_was_touched_does_not_verify(tmp_path: Path, p
 async def test_thingsboard_is_told_of_the_device_and_then_its_telemetry(tmp_path: Path, platform: Platform) -> None:
     """In that order, on ThingsBoard's topics, and the Bad value is not there."""
     async with Bench(tmp_path / "buffer.db") as bench:
-        async with told(bench, platform, Settings(url="mqtts://h", format="thingsboard")) as received:
+        async with told(bench, platform, uplink_of(url="mqtts://h", format="thingsboard")) as received:
             pass
     gateway = [one for one in received if one.topic.startswith("v1/gateway/")]
     assert not [one.topic for one in received if one not in gateway]
@@ -142,7 +143,7 @@ async def test_template_speaks_a_platforms_own_json(tmp_path: Path, platform: Pl
         "content_type": "application/json",
     }
     async with Bench(tmp_path / "buffer.db") as bench:
-        settings = Settings(url="mqtts://h", format="template", template=template)
+        settings = uplink_of(url="mqtts://h", format="template", template=template)
         async with told(bench, platform, settings) as received:
             pass
     own = [one for one in received if one.topic.startswith("messages/")]

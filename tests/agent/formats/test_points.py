@@ -7,6 +7,7 @@ import pytest
 from golden import CATALOGUE, data_block, events_block, opener, sealed, station, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from settings import uplink_of
 
 from agent.broker import Message
 from agent.formats import make
@@ -17,7 +18,6 @@ from buffer.block import Block
 from buffer.frame import Column, Frame, Layout
 from buffer.layout import encode_catalogue, encode_layout, layout_id
 from buffer.seal import Batch
-from config.model import Uplink
 
 EACH_READING = {
     "each": "reading",
@@ -65,7 +65,7 @@ def probe_batch() -> Batch:
 @given(given=st.sets(st.sampled_from([*NAMES, "device-0/*", "device-2/*"]), min_size=1))
 def test_nothing_of_an_unlisted_point_is_in_any_byte(name: str, given: set[str]) -> None:
     """Neither its name nor its unit, address or value; and a device without any is not named at all."""
-    uplink = Uplink(url="mqtt://h", points=sorted(given), **FORMATS[name])
+    uplink = uplink_of(url="mqtt://h", points=sorted(given), **FORMATS[name])
     kept = data_block(what=probe_batch(), layouts=PROBE)
     sent = bytes_of(told(make(station(), uplink).converse(), kept, sorted(given), layouts=PROBE))
     for at in range(3):
@@ -78,7 +78,7 @@ def test_nothing_of_an_unlisted_point_is_in_any_byte(name: str, given: set[str])
 
 def test_events_are_left_out_where_points_are_listed() -> None:
     """Their words may name any device."""
-    uplink = Uplink(url="mqtt://h", format="json", points=["press/*"])
+    uplink = uplink_of(url="mqtt://h", format="json", points=["press/*"])
     sent = bytes_of(told(make(station(), uplink).converse(), events_block(), uplink.points))
     assert b"device-lost" not in sent
     assert b"meter" not in sent

@@ -4,19 +4,19 @@ import json
 
 import pytest
 from golden import METER, PRESS, data_block, station, told
+from settings import uplink_of
 
 from agent.broker import Message
 from agent.formats import make
 from agent.formats.api import CannotTell, FormatMisconfigured
 from agent.formats.sandbox import Budget
 from agent.formats.template import Templated
-from config.model import Uplink
 
 
 def templated(topic: str = "a/{{ device }}", payload: str = "x", **more: str) -> Templated:
     """Make the format."""
     settings = {"topic": topic, "payload": payload, **more}
-    made = make(station(), Uplink(url="mqtt://h", format="template", template=settings))
+    made = make(station(), uplink_of(url="mqtt://h", format="template", template=settings))
     assert isinstance(made, Templated)
     return made
 

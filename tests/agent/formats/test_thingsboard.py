@@ -8,11 +8,11 @@ import pytest
 from golden import METER, UNSYNCHRONISED, Nowhen, data_block, opener, station, told
 from hypothesis import given
 from hypothesis import strategies as st
+from settings import uplink_of
 
 from agent.formats import make
 from agent.formats.api import CannotTell, Opened
 from agent.formats.thingsboard import Row, chunks
-from config.model import Uplink
 
 TEXTS = st.integers().map(str) | st.text(max_size=200).map(json.dumps)
 VALUES = st.dictionaries(st.text(min_size=1, max_size=20), TEXTS, min_size=1, max_size=12)
@@ -52,7 +52,7 @@ def kinds(messages: list) -> Counter[str]:
 
 def test_a_device_is_introduced_once_a_session_and_again_when_something_failed() -> None:
     """Connect and attributes go before its first telemetry."""
-    made = make(station(), Uplink(url="mqtt://h", format="thingsboard"))
+    made = make(station(), uplink_of(url="mqtt://h", format="thingsboard"))
     session = made.converse()
     first = told(session, data_block())
     assert kinds(first) == {"connect": 3, "attributes": 3, "telemetry": 1}
@@ -65,7 +65,7 @@ def test_a_device_is_introduced_once_a_session_and_again_when_something_failed()
 
 def test_attributes_are_told_again_when_they_change() -> None:
     """A new unit, of a device that is connected."""
-    session = make(station(), Uplink(url="mqtt://h", format="thingsboard")).converse()
+    session = make(station(), uplink_of(url="mqtt://h", format="thingsboard")).converse()
     told(session, data_block())
     opened = opener().open(data_block())
     assert isinstance(opened, Opened)
@@ -78,7 +78,7 @@ def test_attributes_are_told_again_when_they_change() -> None:
 
 def test_attributes_are_cut_like_telemetry() -> None:
     """A device of thousands of points does not make one message of a megabyte."""
-    session = make(station(), Uplink(url="mqtt://h", format="thingsboard", chunk="1kB")).converse()
+    session = make(station(), uplink_of(url="mqtt://h", format="thingsboard", chunk="1kB")).converse()
     many = replace(METER, columns=tuple(replace(METER.columns[0], name=f"p{at:03}", unit="m³/h") for at in range(200)))
     messages = list(session._introduce("meter", [many]))
     assert kinds(messages)["attributes"] > 5
@@ -89,7 +89,7 @@ def test_attributes_are_cut_like_telemetry() -> None:
 
 def test_a_time_that_is_gone_while_a_block_is_told_is_told_of() -> None:
     """No time is made up in its place."""
-    session = make(station(), Uplink(url="mqtt://h", format="thingsboard")).converse()
+    session = make(station(), uplink_of(url="mqtt://h", format="thingsboard")).converse()
 
     class Forgetful(Nowhen):
         """Knows the time of the header alone."""

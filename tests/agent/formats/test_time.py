@@ -7,12 +7,12 @@ import pytest
 from chains import SECOND, WALL
 from golden import BOOT, SYNCHRONISED, UNSYNCHRONISED, Nowhen, data_block, opener, station, told
 from rig import SIDE_GROUP, Bench, until
+from settings import uplink_of
 
 from agent.formats import make
 from agent.formats.api import Hold, Skip
 from agent.formats.placing import ChainPlacer
 from buffer.block import ClockQuality
-from config.model import Uplink
 
 TIMED = {"topic": "a", "payload": "{{ utc_ms }} {{ bound_us }}"}
 UNTIMED = {"topic": "a", "payload": "{{ boot_us }}"}
@@ -22,7 +22,7 @@ CONTENT = [{"format": "json"}, {"format": "template", "template": UNTIMED}]
 
 def answer(placer: Nowhen, **uplink: object):
     """Ask a format about a block whose clock was not synchronised."""
-    made = make(station(), Uplink(url="mqtt://h", **uplink))
+    made = make(station(), uplink_of(url="mqtt://h", **uplink))
     return made.converse().messages(opener(placer=placer).open(data_block(UNSYNCHRONISED)))
 
 
@@ -53,7 +53,7 @@ def test_a_format_that_is_content_with_boot_time_waits_for_nothing(uplink: dict)
 
 def test_a_synchronised_block_is_told_alike_whatever_the_placer_knows_by_now() -> None:
     """So that a repeat is a repeat: time is taken from the block's own header."""
-    uplink = Uplink(url="mqtt://h", format="thingsboard")
+    uplink = uplink_of(url="mqtt://h", format="thingsboard")
     one, other = (
         told(make(station(), uplink).converse(), data_block(), placer=placer)
         for placer in (Nowhen(), Nowhen(known={BOOT: WALL + 500 * SECOND}))

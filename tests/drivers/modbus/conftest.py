@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from config.judge import judged
 from drivers.modbus.driver import ModbusDriver
 from drivers.simulated.modbus_rtu import framed
 
@@ -122,7 +123,7 @@ def tcp(slave, clock):
     def make(points=None, *, devices=None, timeout="150ms", **device):
         devices = devices or {"meter": {"unit": 1, "every": "1s", "points": points, **device}}
         link = {"driver": "modbus", "host": slave.host, "port": slave.port, "timeout": timeout, "devices": devices}
-        return ModbusDriver("bus", ModbusDriver.Settings.model_validate(link), clock)
+        return ModbusDriver("bus", judged(ModbusDriver.Settings, link), clock)
 
     return make
 
@@ -135,6 +136,6 @@ def rtu(slave, clock):
         devices = devices or {"meter": {"unit": 1, "every": "1s", "points": points, **device}}
         serial = {"port": port or slave.serial_port, "baud": 19200}
         link = {"driver": "modbus", "serial": serial, "timeout": timeout, "devices": devices}
-        return ModbusDriver("bus", ModbusDriver.Settings.model_validate(link), clock)
+        return ModbusDriver("bus", judged(ModbusDriver.Settings, link), clock)
 
     return make

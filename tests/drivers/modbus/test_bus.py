@@ -13,6 +13,7 @@ from rig import Bench
 
 from agent.health import DeviceHealth, LinkHealth
 from agent.poller import House, Poller
+from config.judge import judged
 from drivers.modbus.driver import ModbusDriver
 from drivers.simulated.metered_line import MeteredLine
 from drivers.simulated.scripted_slave import ScriptedSlave
@@ -73,7 +74,7 @@ async def test_ten_devices_of_a_hundred_registers_over_tcp_miss_no_tick_in_a_min
             name = f"d{number}"
             devices = {name: {"unit": 1, "every": "1s", "points": points}}
             link = {"driver": "modbus", "host": server.host, "port": server.port, "devices": devices}
-            driver = ModbusDriver(f"link-{number}", ModbusDriver.Settings.model_validate(link), clock)
+            driver = ModbusDriver(f"link-{number}", judged(ModbusDriver.Settings, link), clock)
             bench.keeper._site.catalogues["main"] = (*bench.keeper._site.catalogues["main"], driver.groups[0].layout)
             health = LinkHealth("modbus", {name: DeviceHealth("main")})
             healths.append(health.devices[name])

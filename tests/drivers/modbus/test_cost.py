@@ -2,6 +2,7 @@
 
 import pytest
 
+from config.judge import judged
 from config.model import Serial
 from drivers.modbus.cost import cost, data_bytes
 from drivers.modbus.pace import pace
@@ -9,7 +10,7 @@ from drivers.modbus.pace import pace
 
 def serial(**keys):
     """Make a serial line."""
-    return Serial.model_validate({"port": "/dev/ttyS0", **keys})
+    return judged(Serial, {"port": "/dev/ttyS0", **keys})
 
 
 @pytest.mark.parametrize(

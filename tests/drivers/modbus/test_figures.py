@@ -6,6 +6,7 @@ import time
 import pytest
 import wires
 
+from config.judge import judged
 from drivers.api import Driver, Figures
 from drivers.errors import NoAnswer
 from drivers.modbus.driver import ModbusDriver
@@ -56,7 +57,7 @@ async def test_devices_and_link_are_counted_apart(clock):
     points = {"a": {"holding": 0}, "b": {"holding": 500}}
     devices = {f"d{unit}": {"unit": unit, "every": "1s", "points": points} for unit in (1, 2)}
     settings = {"driver": "modbus", "host": far.host, "port": far.port, "timeout": "50ms", "devices": devices}
-    driver = ModbusDriver("bus", ModbusDriver.Settings.model_validate(settings), clock)
+    driver = ModbusDriver("bus", judged(ModbusDriver.Settings, settings), clock)
     for _ in range(2):
         await driver.open()
         await driver.poll(driver.groups[0])

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buffer import status
+from config.judge import judged as sound
 from drivers.modbus.judge import bounds, judge, sentinel
 from drivers.modbus.points import ModbusPoint
 
 
 def point(**keys):
     """Make a point of holding register 0."""
-    return ModbusPoint.model_validate({"holding": 0, **keys})
+    return sound(ModbusPoint, {"holding": 0, **keys})
 
 
 def judged(value, **keys):

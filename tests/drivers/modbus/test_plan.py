@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.judge import judged
 from config.model import Serial
 from drivers.modbus.cost import cost
 from drivers.modbus.groups import readings
@@ -19,7 +20,7 @@ BITS = ("coil", "discrete")
 
 def line(baud, turnaround_s=None):
     """Give what requests cost on a serial line."""
-    return cost(pace(Serial.model_validate({"port": "/dev/ttyS0", "baud": baud}), "rtu"), turnaround_s)
+    return cost(pace(judged(Serial, {"port": "/dev/ttyS0", "baud": baud}), "rtu"), turnaround_s)
 
 
 NETWORK = cost(pace(None, "tcp"), 0.08)
@@ -233,7 +234,7 @@ def test_a_plan_of_one_request_without_a_hole_is_the_best_at_any_turnaround(addr
     """So it is not made anew when the measured turnaround changes; any other may be."""
     points = {f"r{address}": {"holding": address} for address in addresses}
     device = {"unit": 1, "every": "1s", "points": points}
-    link = ModbusLink.model_validate({"driver": "modbus", "host": "10.0.0.9", "devices": {"meter": device}})
+    link = judged(ModbusLink, {"driver": "modbus", "host": "10.0.0.9", "devices": {"meter": device}})
     (reading,) = readings("bus", link)
     plans = [reading.plan(reading.requests(turnaround_s=turnaround_s)) for turnaround_s in (None, 0.0, 0.001, 1.0)]
     assert plans[0].least == least

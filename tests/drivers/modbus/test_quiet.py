@@ -2,6 +2,7 @@
 
 import pytest
 
+from config.judge import judged
 from config.model import Serial
 from drivers.modbus.pace import pace
 from drivers.modbus.quiet import Quiet
@@ -14,7 +15,7 @@ FIVE = bytes.fromhex("0300c80005")
 
 def line(baud=9600, timeout_s=1.0, **keys):
     """Make the follower of a line."""
-    serial = Serial.model_validate({"port": "/dev/ttyS0", "baud": baud, **keys})
+    serial = judged(Serial, {"port": "/dev/ttyS0", "baud": baud, **keys})
     return Quiet(pace(serial, "rtu").gap_s, timeout_s)
 
 

@@ -1,8 +1,8 @@
 """What the technician may write of a Modbus link, and how each mistake is named."""
 
 import pytest
-from pydantic import ValidationError
 
+from config.judge import Unsound, judged
 from drivers.api import DriverMisconfigured
 from drivers.modbus.driver import ModbusDriver
 from drivers.modbus.points import ModbusPoint, Place, manual_register
@@ -11,10 +11,10 @@ from drivers.modbus.settings import ModbusLink
 
 def fault(data, model=ModbusPoint):
     """Give the code and place of the one fault in some settings."""
-    with pytest.raises(ValidationError) as caught:
-        model.model_validate(data)
-    (error,) = caught.value.errors()
-    return error["type"], error["loc"]
+    with pytest.raises(Unsound) as caught:
+        judged(model, data)
+    (error,) = caught.value.findings
+    return error.kind, error.steps
 
 
 def link(points, **device):
@@ -52,7 +52,7 @@ def test_what_is_no_register_number_is_refused(number):
 
 def test_register_and_holding_are_the_same_place():
     """`register: 40101` is `holding: 100`."""
-    assert ModbusPoint.model_validate({"register": 40101}).place == ModbusPoint.model_validate({"holding": 100}).place
+    assert judged(ModbusPoint, {"register": 40101}).place == judged(ModbusPoint, {"holding": 100}).place
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_addresses_outside_a_table_are_refused():
 def test_unknown_keys_are_faults_and_the_inner_name_of_register_is_one():
     """Only what the README names may be written."""
     assert fault({"holding": 1, "adress": 1})[0] == "extra_forbidden"
-    with pytest.raises(ValidationError):
-        ModbusPoint.model_validate({"manual": 40101})
+    with pytest.raises(Unsound):
+        judged(ModbusPoint, {"manual": 40101})
 
 
 @pytest.mark.parametrize("wire", [{}, {"host": "h", "serial": {"port": "/dev/ttyUSB0"}}])
@@ -121,7 +121,7 @@ def test_a_unit_id_is_0_to_247_or_255(unit):
 )
 def test_what_can_be_carried_out_is_accepted(point):
     """Each kind of point once."""
-    ModbusPoint.model_validate(point)
+    judged(ModbusPoint, point)
 
 
 def test_points_may_share_registers_where_both_can_be_meant(clock):
@@ -134,7 +134,7 @@ def test_points_may_share_registers_where_both_can_be_meant(clock):
         "scaled": {"holding": 10, "type": "float32", "scale": 2, "order": "CDAB"},
         "other_table": {"input": 11, "type": "float32"},
     }
-    ModbusDriver("bus", ModbusLink.model_validate(link(points)), clock)
+    ModbusDriver("bus", judged(ModbusLink, link(points)), clock)
 
 
 def test_all_misfits_of_a_link_come_at_once(clock):
@@ -146,7 +146,7 @@ def test_all_misfits_of_a_link_come_at_once(clock):
         "d": {"holding": 90, "note": "x" * 1000, "enum": {"1": "y" * 30}},
     }
     with pytest.raises(DriverMisconfigured) as caught:
-        ModbusDriver("bus", ModbusLink.model_validate(link(points, forbidden=[[50, 50]])), clock)
+        ModbusDriver("bus", judged(ModbusLink, link(points, forbidden=[[50, 50]])), clock)
     found = [caught.value, *caught.value.others]
     assert {(each.code, each.path[-1]) for each in found} == {
         ("modbus.overlap", "b"),
@@ -164,7 +164,7 @@ def test_the_layout_says_how_each_value_is_read(clock):
         "level": {"holding": 12, "type": "uint8", "byte": "high", "nan": [254, 255]},
         "other": {"holding": 13, "type": "int8"},
     }
-    (group,) = ModbusDriver("bus", ModbusLink.model_validate(link(points)), clock).groups
+    (group,) = ModbusDriver("bus", judged(ModbusLink, link(points)), clock).groups
     told = {column.name: (column.kind, column.address, column.order, column.note) for column in group.layout.columns}
     assert told == {
         "name": ("text", "holding:0*8", "ABCD", ""),
@@ -178,7 +178,7 @@ def test_the_layout_says_how_each_value_is_read(clock):
 def misfit(data, clock):
     """Give the path and code of what cannot be carried out."""
     with pytest.raises(DriverMisconfigured) as caught:
-        ModbusDriver("bus", ModbusLink.model_validate(data), clock)
+        ModbusDriver("bus", judged(ModbusLink, data), clock)
     return caught.value.path, caught.value.code
 
 
@@ -191,7 +191,7 @@ def test_a_point_without_an_interval_is_named(clock):
 
 def test_units_0_and_255_exist_on_tcp_only(clock):
     """On a serial line 0 is the broadcast, which nobody answers."""
-    ModbusDriver("bus", ModbusLink.model_validate(link({"a": {"holding": 0}}, unit=255)), clock)
+    ModbusDriver("bus", judged(ModbusLink, link({"a": {"holding": 0}}, unit=255)), clock)
     for unit in (0, 255):
         data = link({"a": {"holding": 0}}, unit=unit)
         del data["host"]
@@ -223,7 +223,7 @@ def test_groups_are_the_points_of_one_interval_in_the_order_of_the_file(clock):
         "b": {"input": 0, "every": "1m"},
         "alarms": {"register": 40101, "bits": {"overload": 0, "leak": 3}},
     }
-    first, second = ModbusDriver("bus", ModbusLink.model_validate(link(points, stream="env")), clock).groups
+    first, second = ModbusDriver("bus", judged(ModbusLink, link(points, stream="env")), clock).groups
     assert [column.name for column in first.layout.columns] == ["a", "alarms.overload", "alarms.leak"]
     assert [column.name for column in second.layout.columns] == ["b"]
     assert (first.layout.every_ns, second.layout.every_ns) == (10**9, 60 * 10**9)

@@ -9,6 +9,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from buffer import status
+from config.judge import judged
 from drivers.errors import BadAnswer, LinkDown, NoAnswer
 from drivers.modbus.driver import ModbusDriver
 
@@ -68,7 +69,7 @@ async def test_a_server_of_another_make_is_read(clock):
         points["c"] = {"register": 40005, "type": "int32"}
         devices = {"meter": {"unit": 1, "every": "1s", "points": points}}
         link = {"driver": "modbus", "host": "127.0.0.1", "port": port, "devices": devices}
-        frame = await polled(ModbusDriver("bus", ModbusDriver.Settings.model_validate(link), clock))
+        frame = await polled(ModbusDriver("bus", judged(ModbusDriver.Settings, link), clock))
         assert frame.values == (-3.5, 2.25, -123456)
     finally:
         await server.shutdown()
@@ -288,7 +289,7 @@ async def test_a_refused_connection_says_where(clock):
     """The fields name host and port."""
     devices = {"m": {"unit": 1, "every": "1s", "points": {"a": {"holding": 0}}}}
     link = {"driver": "modbus", "host": "127.0.0.1", "port": 1, "devices": devices}
-    driver = ModbusDriver("bus", ModbusDriver.Settings.model_validate(link), clock)
+    driver = ModbusDriver("bus", judged(ModbusDriver.Settings, link), clock)
     with pytest.raises(LinkDown) as caught:
         await driver.open()
     assert caught.value.code == "modbus.refused"
@@ -299,7 +300,7 @@ async def test_an_unknown_host_is_named(clock):
     """A name that nobody resolves is not the same as a machine that does not answer."""
     devices = {"m": {"unit": 1, "every": "1s", "points": {"a": {"holding": 0}}}}
     link = {"driver": "modbus", "host": "no-such-host.invalid", "timeout": "5s", "devices": devices}
-    driver = ModbusDriver("bus", ModbusDriver.Settings.model_validate(link), clock)
+    driver = ModbusDriver("bus", judged(ModbusDriver.Settings, link), clock)
     with pytest.raises(LinkDown) as caught:
         await driver.open()
     assert caught.value.code in ("modbus.unknown-host", "modbus.unreachable")
@@ -311,7 +312,7 @@ async def test_ipv6_is_reached(slave, clock):
     devices = {"m": {"unit": 1, "every": "1s", "points": {"a": {"holding": 5}}}}
     port = server.sockets[0].getsockname()[1]
     link = {"driver": "modbus", "host": "::1", "port": port, "devices": devices}
-    assert (await polled(ModbusDriver("bus", ModbusDriver.Settings.model_validate(link), clock))).values == (5,)
+    assert (await polled(ModbusDriver("bus", judged(ModbusDriver.Settings, link), clock))).values == (5,)
     server.close()
     await server.wait_closed()
 

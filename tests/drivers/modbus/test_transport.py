@@ -1,10 +1,9 @@
 """How a wire is written in the technician's file: what is assumed, and what each wrong combination is called."""
 
 import pytest
-from pydantic import ValidationError
 from wires import DEVICES, link
 
-from config.files import Beside
+from config.judge import Unsound, judged
 from drivers.modbus.settings import ModbusLink
 
 SERIAL = {"port": "/dev/ttyS0"}
@@ -13,10 +12,10 @@ TLS = {"ca": "tls/ca.pem", "cert": "tls/gateway.pem", "key": "tls/gateway.key"}
 
 def fault(**keys):
     """Give the code and place of the one fault in some settings."""
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(Unsound) as caught:
         link(**keys)
-    (error,) = caught.value.errors()
-    return error["type"], error["loc"]
+    (error,) = caught.value.findings
+    return error.kind, error.steps
 
 
 @pytest.mark.parametrize(
@@ -74,12 +73,12 @@ def test_the_shortest_wait_is_a_quarter_of_a_second_or_the_time_out():
 def test_certificates_are_looked_for_beside_the_file(tmp_path):
     """Relative to the folder of the file, and readable; without a file nobody looks."""
     written = {"driver": "modbus", "host": "plc", "tls": TLS, "devices": DEVICES}
-    assert ModbusLink.model_validate(written).tls.ca == "tls/ca.pem"
-    with pytest.raises(ValidationError) as caught:
-        ModbusLink.model_validate(written, context=Beside(folder=tmp_path))
-    assert {error["type"] for error in caught.value.errors()} == {"config.file-missing"}
+    assert judged(ModbusLink, written).tls.ca == "tls/ca.pem"
+    with pytest.raises(Unsound) as caught:
+        judged(ModbusLink, written, tmp_path)
+    assert {finding.kind for finding in caught.value.findings} == {"config.file-missing"}
     (tmp_path / "tls").mkdir()
     for name in TLS.values():
         (tmp_path / name).write_text("")
-    tls = ModbusLink.model_validate(written, context=Beside(folder=tmp_path)).tls
+    tls = judged(ModbusLink, written, tmp_path).tls
     assert tls.key == str(tmp_path / "tls" / "gateway.key")

@@ -10,6 +10,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from buffer.frame import Column, Layout
+from config.judge import judged
 from config.model import Link
 from drivers.api import Driver, Group
 from drivers.errors import BadAnswer, LinkDown, NoAnswer, WriteRefused
@@ -35,7 +36,7 @@ POINTS = {
 
 def device(**keys):
     """Make a device of these points."""
-    return ModbusDevice.model_validate({"unit": 1, "every": "1s", "points": POINTS, **keys})
+    return judged(ModbusDevice, {"unit": 1, "every": "1s", "points": POINTS, **keys})
 
 
 def ordered(point, value, **keys):
@@ -59,7 +60,7 @@ def driver_of(port, clock, host="127.0.0.1", **keys):
     """Make a driver on a server."""
     plc = {"unit": 1, "every": "1s", "points": POINTS, **keys}
     link = {"driver": "modbus", "host": host, "port": port, "timeout": "1s", "devices": {"plc": plc}}
-    return ModbusDriver("bus", ModbusDriver.Settings.model_validate(link), clock)
+    return ModbusDriver("bus", judged(ModbusDriver.Settings, link), clock)
 
 
 WRITES = {
@@ -228,7 +229,7 @@ async def test_a_driver_that_cannot_write_refuses(clock):
         async def close(self):
             """Nothing."""
 
-    driver = Reader("bus", Link.model_construct(driver="x", devices={}), clock)
+    driver = Reader("bus", Link(driver="x", devices={}), clock)
     driver.groups = (Group("d", "main", Layout("bus", "d", "x", 1, (Column("a", "bool"),))),)
     with pytest.raises(WriteRefused) as caught:
         await driver.write("d", "a", Decimal(1))

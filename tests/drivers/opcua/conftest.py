@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 from asyncua import ua
 
+from config.judge import judged
 from drivers.opcua.driver import OpcUaDriver
 from drivers.simulated.opcua_server import NAMESPACE, OpcUaInstrument
 
@@ -73,6 +74,6 @@ def driver_of(clock):
     def make(url, points=None, *, devices=None, timeout="1s", extra=None, **device):
         devices = devices or {"line": {"points": points, **device}}
         link = {"driver": "opcua", "url": url, "timeout": timeout, "devices": devices, **(extra or {})}
-        return OpcUaDriver("plc", OpcUaDriver.Settings.model_validate(link), clock)
+        return OpcUaDriver("plc", judged(OpcUaDriver.Settings, link), clock)
 
     return make

@@ -10,6 +10,7 @@ from asyncua.server.user_managers import UserManager
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from buffer import status
+from config.judge import judged
 from drivers import conformance
 from drivers.errors import BadAnswer, LinkDown, NoAnswer
 from drivers.opcua.driver import OpcUaDriver
@@ -149,7 +150,7 @@ async def test_a_mute_server_is_link_down_within_the_time_out(driver_of):
 async def test_foreign_errors_are_named_by_what_must_happen_next(clock):
     """A call that failed: ask again, open again, or wait."""
     link = {"driver": "opcua", "url": "opc.tcp://h:4840", "devices": {"d": {"every": "1s", "points": POINTS}}}
-    session = OpcUaDriver("plc", OpcUaDriver.Settings.model_validate(link), clock)._session
+    session = OpcUaDriver("plc", judged(OpcUaDriver.Settings, link), clock)._session
     assert isinstance(session._translated(TimeoutError()), NoAnswer)
     assert isinstance(session._translated(ConnectionError("gone")), LinkDown)
     assert isinstance(session._translated(ua.uaerrors.BadSessionIdInvalid()), LinkDown)

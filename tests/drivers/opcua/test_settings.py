@@ -1,8 +1,8 @@
 """What the technician may write of an OPC UA link, and how each mistake is named."""
 
 import pytest
-from pydantic import ValidationError
 
+from config.judge import Unsound, judged
 from drivers.api import DriverMisconfigured
 from drivers.opcua.driver import OpcUaDriver
 from drivers.opcua.settings import OpcUaLink, OpcUaPoint, Security
@@ -10,10 +10,10 @@ from drivers.opcua.settings import OpcUaLink, OpcUaPoint, Security
 
 def fault(data, model=OpcUaPoint):
     """Give the code of the one fault in some settings."""
-    with pytest.raises(ValidationError) as caught:
-        model.model_validate(data)
-    (error,) = caught.value.errors()
-    return error["type"]
+    with pytest.raises(Unsound) as caught:
+        judged(model, data)
+    (error,) = caught.value.findings
+    return error.kind
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def fault(data, model=OpcUaPoint):
 )
 def test_a_node_is_written_in_the_form_of_the_standard(node):
     """OPC UA Part 6, 5.3.1.10."""
-    assert OpcUaPoint.model_validate({"node": node}).node == node
+    assert judged(OpcUaPoint, {"node": node}).node == node
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_an_address_is_an_opc_tcp_url_without_a_password(url):
 def test_names_and_both_kinds_of_addresses_are_taken(url):
     """IPv6 too."""
     devices = {"d": {"every": "1s", "points": {"a": {"node": "i=1"}}}}
-    assert OpcUaLink.model_validate({"driver": "opcua", "url": url, "devices": devices}).url == url
+    assert judged(OpcUaLink, {"driver": "opcua", "url": url, "devices": devices}).url == url
 
 
 def test_security_without_a_certificate_is_refused_at_once():
@@ -79,7 +79,7 @@ def test_a_password_is_not_shown():
     """Neither in a log nor in a traceback."""
     devices = {"d": {"every": "1s", "points": {"a": {"node": "i=1"}}}}
     user = {"name": "reader", "password": "s3cret"}
-    link = OpcUaLink.model_validate({"driver": "opcua", "url": "opc.tcp://h", "user": user, "devices": devices})
+    link = judged(OpcUaLink, {"driver": "opcua", "url": "opc.tcp://h", "user": user, "devices": devices})
     assert "s3cret" not in repr(link)
 
 
@@ -87,7 +87,7 @@ def misfit(device, clock):
     """Give the path and code of what cannot be carried out."""
     link = {"driver": "opcua", "url": "opc.tcp://h", "devices": {"line": device}}
     with pytest.raises(DriverMisconfigured) as caught:
-        OpcUaDriver("plc", OpcUaLink.model_validate(link), clock)
+        OpcUaDriver("plc", judged(OpcUaLink, link), clock)
     return caught.value.path, caught.value.code
 
 
@@ -122,7 +122,7 @@ def test_groups_are_intervals_or_one_subscription(clock):
     """A device reads at its intervals, or is told."""
     points = {"a": {**POINT, "unit": "m/s", "range": [0, 9], "note": "belt"}, "b": {**POINT, "every": "1m"}}
     devices = {"read": {"every": "1s", "points": points}, "told": {"subscribe": "500ms", "points": {"a": POINT}}}
-    link = OpcUaLink.model_validate({"driver": "opcua", "url": "opc.tcp://h", "devices": devices})
+    link = judged(OpcUaLink, {"driver": "opcua", "url": "opc.tcp://h", "devices": devices})
     groups = OpcUaDriver("plc", link, clock).groups
     assert [(group.device, group.layout.every_ns) for group in groups] == [
         ("read", 10**9),

@@ -9,6 +9,7 @@ import tty
 import pytest
 
 from buffer import status
+from config.judge import judged
 from config.profile import Profile, shipped
 from config.source import parse
 from drivers.errors import BadAnswer, LinkDown, NoAnswer
@@ -69,7 +70,7 @@ SPEAKING = {key: value for key, value in ASKED.items() if key not in ("ask", "ev
 def driver_of(port, timeout="300ms", **devices):
     """Make a driver of devices on a port."""
     settings = {"driver": "serial", "serial": {"port": port}, "timeout": timeout, "devices": devices}
-    return SerialLineDriver("wire", SerialLineLink.model_validate(settings), Clock())
+    return SerialLineDriver("wire", judged(SerialLineLink, settings), Clock())
 
 
 @pytest.fixture
@@ -310,7 +311,7 @@ async def test_an_instrument_that_falls_silent_is_bad_once(wire):
 async def test_the_profile_of_cas_reads_the_22_byte_format(wire):
     """The example of the manual: 13.5 kg, stable, gross; then overloaded, net, in tonnes."""
     file = shipped() / "cas" / "continuous.yaml"
-    device = Profile.model_validate(parse(file.read_bytes(), file).value).device
+    device = judged(Profile, parse(file.read_bytes(), file).value).device
     driver = driver_of(wire.port, scale=device)
     ear, task = await listening(driver)
     lines = [b"ST,GS,1\xc4,000013.5 kg\r\n", b"US,NT,1\x80,-0013.50  t\r\n", b"OL,GS,1\x84,         kg\r\n"]

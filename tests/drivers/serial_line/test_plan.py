@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.settings import read
+from agent.reading import read
+from config.judge import judged
 from drivers.api import DriverMisconfigured
 from drivers.serial_line.plan import plan
 from drivers.serial_line.settings import SerialLineLink
@@ -14,7 +15,7 @@ POINTS = {"v": {"unit": "m", "scale": "0.1", "range": ["0", "5"], "note": "n"}}
 
 def link(**devices):
     """Make a link of devices."""
-    return SerialLineLink.model_validate({"driver": "serial", "serial": {"port": "/dev/x"}, "devices": devices})
+    return judged(SerialLineLink, {"driver": "serial", "serial": {"port": "/dev/x"}, "devices": devices})
 
 
 def refusal(**devices):

@@ -1,9 +1,9 @@
 """The driver without a wire: the same waves for the same seed, and the suite every driver must pass."""
 
 import pytest
-from pydantic import ValidationError
 
 from buffer import status
+from config.judge import Unsound, judged
 from drivers import conformance
 from drivers.api import DriverMisconfigured
 from drivers.errors import LinkDown
@@ -23,7 +23,7 @@ POINTS = {
 def driver_of(clock, points=POINTS, **device):
     """Make a driver of one device."""
     link = {"driver": "simulated", "devices": {"tank": {"every": "1s", "points": points, **device}}}
-    return SimulatedDriver("sim", SimulatedLink.model_validate(link), clock)
+    return SimulatedDriver("sim", judged(SimulatedLink, link), clock)
 
 
 async def polls(driver, times):
@@ -76,9 +76,9 @@ async def test_a_closed_link_is_down(clock):
 )
 def test_each_mistake_has_its_code(keys, code):
     """The code is the key to the words."""
-    with pytest.raises(ValidationError) as caught:
-        SimulatedPoint.model_validate(keys)
-    assert caught.value.errors()[0]["type"] == code
+    with pytest.raises(Unsound) as caught:
+        judged(SimulatedPoint, keys)
+    assert caught.value.findings[0].kind == code
 
 
 @pytest.mark.parametrize(
@@ -95,5 +95,5 @@ def test_what_cannot_be_carried_out_is_named(device, code, clock):
     device = {key: value for key, value in device.items() if value is not None}
     link = {"driver": "simulated", "devices": {"tank": device}}
     with pytest.raises(DriverMisconfigured) as caught:
-        SimulatedDriver("sim", SimulatedLink.model_validate(link), clock)
+        SimulatedDriver("sim", judged(SimulatedLink, link), clock)
     assert caught.value.code == code

@@ -11,6 +11,7 @@ import textwrap
 import pytest
 
 from buffer import status
+from config.judge import judged
 from drivers.modbus.driver import ModbusDriver
 from drivers.opcua.driver import OpcUaDriver
 from drivers.simulated.modbus_bank import Bank
@@ -21,6 +22,7 @@ from drivers.simulated.opcua_server import OpcUaInstrument
 CLIENT = textwrap.dedent("""
     import asyncio, json, sys, time
     from importlib.metadata import entry_points
+    from config.judge import judged
 
     class Clock:
         def boot_ns(self):
@@ -33,7 +35,7 @@ CLIENT = textwrap.dedent("""
 
     async def main(link):
         made = entry_points(group="trambien.drivers")[link["driver"]].load()
-        driver = made("bus", made.Settings.model_validate(link), Clock())
+        driver = made("bus", judged(made.Settings, link), Clock())
         await driver.open()
         (group,) = driver.groups
         if group.layout.every_ns is None:
@@ -69,7 +71,7 @@ async def instrument(request, wwtp, skab):
 
 def driver_of(link, clock):
     """Make the driver of a link."""
-    return ModbusDriver("bus", ModbusDriver.Settings.model_validate(link), clock)
+    return ModbusDriver("bus", judged(ModbusDriver.Settings, link), clock)
 
 
 async def test_what_is_read_is_the_recording_row_by_row(instrument, clock):
@@ -283,7 +285,7 @@ async def test_an_opcua_instrument_marks_what_the_recording_misses(skab, clock):
     device = link["devices"]["line"]
     del device["subscribe"]
     device["every"] = "1s"
-    driver = OpcUaDriver("plc", OpcUaDriver.Settings.model_validate(link), clock)
+    driver = OpcUaDriver("plc", judged(OpcUaDriver.Settings, link), clock)
     await driver.open()
     frame = await driver.poll(driver.groups[0])
     await driver.close()

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from config.judge import judged
 from drivers.errors import LinkDown, NoAnswer
 from drivers.serial_line.driver import SerialLineDriver
 from drivers.serial_line.settings import SerialLineLink
@@ -38,7 +39,7 @@ def driver_of(instrument, **more):
         "timeout": "300ms",
         "devices": {"gauge": device},
     }
-    return SerialLineDriver("wire", SerialLineLink.model_validate(settings), Clock())
+    return SerialLineDriver("wire", judged(SerialLineLink, settings), Clock())
 
 
 @pytest.fixture

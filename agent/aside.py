@@ -1,0 +1,133 @@
+"""Work that is done in a process of its own, which ends: what only it needs takes no memory of the service for long.
+
+    helper = Helper("read")                # starts the process; it gets ready for a task while this one goes on
+    helper.ask("read", path, None)         # one of the tasks of `agent.judging`, with plain arguments
+    helper.close()
+
+What is always true here:
+
+- The process is this interpreter with the module `agent.judging`, started without a shell; question and answer are
+  pickles on its standard input and output, records of ours and plain values. Its standard error is ours.
+- What a task raises as its own errors (`ConfigFaults`, `TrustInvalid`) is raised here. That the process died, said
+  something else, or took longer than it may is `AsideFailed`; it is killed then. Nothing of it is waited for longer.
+- It is in a session of its own, so that a key in a terminal reaches the service alone. When the service ends, it does.
+
+`ask` blocks: inside the event loop it belongs in a thread. This side imports nothing that its caller has not loaded.
+"""
+
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+from agent.errors import AsideFailed
+
+LIMIT_S = 30.0
+"""The longest a task may take; a large file on a slow board takes a tenth of it."""
+ENDS_S = 2.0
+"""How long a process with nothing left to do may take to end by itself."""
+
+
+_NONSENSE = (OSError, EOFError, pickle.PickleError, ValueError, TypeError, LookupError, AttributeError, ImportError)
+"""What reading an answer that is none has been seen to raise, or may (pickle, "Exceptions")."""
+
+
+class Question(NamedTuple):
+    """What is to be done: a task's name, and what it is given."""
+
+    task: str
+    given: tuple[Any, ...]
+
+
+class Answer(NamedTuple):
+    """What became of it: a value, or an error that the task names as its own."""
+
+    value: Any = None
+    error: Exception | None = None
+
+
+class Helper:
+    """A process that does tasks, one after the other."""
+
+    def __init__(self, *expected: str, limit_s: float = LIMIT_S, module: str = "agent.judging") -> None:
+        """Start it. `expected` are the tasks that it gets ready for before it is asked."""
+        self._limit_s = limit_s
+        self._process, self._refusal = _started(module, expected)
+
+    def __enter__(self) -> Self:
+        """Use it for what follows."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let it end."""
+        self.close()
+
+    def ask(self, task: str, *given: Any) -> Any:
+        """Have a task done and give its result. Raises what the task names as its errors, and AsideFailed."""
+        if self._process is None:
+            raise AsideFailed("agent.aside-died", task=task, reason=self._refusal)
+        late = threading.Event()
+        bound = threading.Timer(self._limit_s, self._end, (late,))
+        bound.daemon = True
+        bound.start()
+        try:
+            answer = _exchange(self._process, Question(task, given))
+        except _NONSENSE as error:
+            self._process.kill()
+            reason = f"{type(error).__name__}, exit {self._process.wait()}"
+            if late.is_set():
+                raise AsideFailed("agent.aside-late", task=task, seconds=f"{self._limit_s:g}") from error
+            raise AsideFailed("agent.aside-died", task=task, reason=reason) from error
+        finally:
+            bound.cancel()
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
+
+    def _end(self, late: threading.Event) -> None:
+        late.set()
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """Let the process end: it does once its input is closed; if it has not soon, it is killed."""
+        if self._process is None:
+            return
+        try:
+            self._process.communicate(timeout=ENDS_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+
+
+def _started(module: str, expected: Sequence[str]) -> tuple["subprocess.Popen[bytes] | None", str]:
+    """Start the process; where that cannot be done, say why."""
+    try:
+        process = subprocess.Popen(  # noqa: S603  this interpreter, and a name of ours
+            [sys.executable, "-P", "-m", module, *expected],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return None, str(error)
+    return process, ""
+
+
+def _exchange(process: "subprocess.Popen[bytes]", question: Question) -> Answer:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    pickle.dump(question, process.stdin)
+    process.stdin.flush()
+    answer = pickle.load(process.stdout)  # noqa: S301  from a process of ours, under our own account
+    if not isinstance(answer, Answer):
+        raise TypeError(type(answer).__name__)
+    return answer
+
+
+def ask(task: str, *given: Any) -> Any:
+    """Have one task done by a process of its own. Raises what the task names as its errors, and AsideFailed."""
+    with Helper() as helper:
+        return helper.ask(task, *given)
