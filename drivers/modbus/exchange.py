@@ -20,6 +20,8 @@ from drivers.modbus.framing import Framer
 End = Literal["timeout", "half", "crc", "wrong-id", "out-of-step", "lost"]
 
 GRACE_S = 0.05
+ROOM_BYTES = 1024
+"""What is taken from a connection at once: three of the longest answers."""
 
 
 class Ended(Exception):
@@ -30,7 +32,7 @@ class Ended(Exception):
         super().__init__(end)
 
 
-class Exchange(asyncio.Protocol):
+class Exchange(asyncio.BufferedProtocol):
     """The protocol of one connection or port. `heard` is told of every arrival, and when it was."""
 
     def __init__(self, framer: Framer, heard: Callable[[float], None] | None) -> None:
@@ -41,6 +43,7 @@ class Exchange(asyncio.Protocol):
         self.reason: Exception | None = None
         """Why the wire ended, where it said so."""
         self._heard = heard
+        self._room = memoryview(bytearray(ROOM_BYTES))
         self._transport: asyncio.WriteTransport | None = None
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[bytes] | None = None
@@ -54,6 +57,14 @@ class Exchange(asyncio.Protocol):
         """Hear of the end, and end the wait for an answer that cannot come any more."""
         self.lost, self.reason = True, exc
         self._end("lost")
+
+    def get_buffer(self, _hint: int) -> memoryview:
+        """Give the room into which a connection reads; the event loop would make 256 KiB anew for each answer."""
+        return self._room
+
+    def buffer_updated(self, count: int) -> None:
+        """Take what a connection read."""
+        self.data_received(bytes(self._room[:count]))
 
     def data_received(self, data: bytes) -> None:
         """Take bytes as they arrive."""
