@@ -18,7 +18,6 @@ What is always true here:
 
 import asyncio
 import contextlib
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -348,24 +347,10 @@ async def connect(endpoint: Endpoint, will: Message | None = None) -> Session:
         await session.close()
         if opened and isinstance(error, TimeoutError):
             raise BrokerDown("agent.broker-silent", address=endpoint.address) from None
-        if (known := _translated(error, endpoint)) is not None:
+        if (known := sockets.fault(error, endpoint)) is not None:
             raise known from error
         raise
     return session
-
-
-def _translated(error: BaseException, endpoint: Endpoint) -> BrokerDown | BrokerRefused | None:
-    """Name what sockets, resolvers and TLS throw while a connection is made; None where it is not theirs."""
-    address = endpoint.address
-    if isinstance(error, ssl.SSLError):
-        return tls.fault(error, address, endpoint.host)
-    if isinstance(error, UnicodeError):  # a name that no DNS can have
-        return BrokerRefused("agent.bad-host", address=address)
-    if isinstance(error, socket.gaierror):
-        return BrokerDown("agent.name-unresolved", address=address, name=endpoint.host, reason=error.strerror)
-    if isinstance(error, OSError):
-        return BrokerDown("agent.broker-unreachable", address=address, reason=error.strerror or str(error))
-    return None
 
 
 def _client(endpoint: Endpoint, will: Message | None) -> _Client:

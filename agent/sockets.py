@@ -13,13 +13,14 @@ import contextlib
 import fcntl
 import select
 import socket
+import ssl
 import struct
 import termios
 from typing import Any
 
 from agent import tls
 from agent.endpoint import Endpoint
-from agent.errors import BrokerRefused
+from agent.errors import BrokerDown, BrokerRefused
 from agent.owner import in_daemon
 
 TCP_USER_TIMEOUT_MS = 20_000
@@ -46,6 +47,20 @@ def first_byte(sock: Any, within_s: float) -> bytes:
         with contextlib.suppress(ConnectionError):  # whoever reads next will find it closed
             first = sock.recv(1, socket.MSG_PEEK)
     return first
+
+
+def fault(error: BaseException, endpoint: Endpoint) -> BrokerDown | BrokerRefused | None:
+    """Name what sockets, resolvers and TLS throw while a connection is made; None where it is not theirs."""
+    address = endpoint.address
+    if isinstance(error, ssl.SSLError):
+        return tls.fault(error, address, endpoint.host)
+    if isinstance(error, UnicodeError):  # a name that no DNS can have
+        return BrokerRefused("agent.bad-host", address=address)
+    if isinstance(error, socket.gaierror):
+        return BrokerDown("agent.name-unresolved", address=address, name=endpoint.host, reason=error.strerror)
+    if isinstance(error, OSError):
+        return BrokerDown("agent.broker-unreachable", address=address, reason=error.strerror or str(error))
+    return None
 
 
 async def reachable(endpoint: Endpoint, within_s: float) -> bool:
