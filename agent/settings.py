@@ -85,6 +85,9 @@ def construct(loaded: Loaded, clock: Clock, places: Mapping[str, str]) -> dict[s
     for name, link in loaded.config.links.items():
         try:
             drivers[name] = registry.driver_at(link.driver, places[link.driver])(name, link, clock)
+        except registry.DriverBroken as error:
+            where: KeyPath = ("links", name, "driver")
+            faults.append(fault_at(loaded.spot(where), error.code, where, **error.fields))
         except DriverMisconfigured as error:
             for each in (error, *error.others):
                 where = ("links", name, *each.path)

@@ -14,6 +14,7 @@ from functools import cache, reduce
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from config.keys import is_part
 from drivers.api import Driver
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def driver_at(name: str, place: str) -> type[Driver[Any]]:
         raise DriverBroken(name, f"{type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Driver)):
         raise DriverBroken(name, f"{place} is not a Driver")
+    if not is_part(getattr(found, "Settings", None)):
+        raise DriverBroken(name, f"{place} has no Settings that are a record of config.shape")
     return found
 
 

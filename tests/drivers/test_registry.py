@@ -55,6 +55,7 @@ def test_an_unknown_driver_names_the_known_ones():
         ("drivers.serial_line.driver:Nothing", "AttributeError"),
         ("drivers.serial_line.driver:_shown", "is not a Driver"),
         ("buffer.frame:Frame", "is not a Driver"),
+        ("drivers.api:Driver", "Settings"),
     ],
 )
 def test_a_driver_that_cannot_be_used_says_why(installed, value, reason):
