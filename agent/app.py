@@ -23,7 +23,7 @@ from agent.errors import DirectoryRefused
 from agent.formats.placing import ChainPlacer
 from agent.health import Health, UplinkHealth
 from agent.housekeeping import Rules
-from agent.identity import hardware_hash, version
+from agent.identity import hardware_hash
 from agent.journal import Hold
 from agent.keeper import Identity, Keeper, Site
 from agent.log import Log
@@ -78,7 +78,7 @@ class App:
         self._health = _new_health(settings, self._custody.signer.kid, clock.boot_ns())
         self._works = Works(settings, self._health)
         known, digest = catalogues(settings.drivers.values()), settings.loaded.digest
-        identity = Identity(self._config.gateway.id, self._custody.signer, version(), hardware_hash(), digest)
+        identity = Identity(self._config.gateway.id, self._custody.signer, settings.version, hardware_hash(), digest)
         site = Site(
             self._buffer_path,
             identity,
@@ -197,7 +197,7 @@ def _rules(config: Config) -> Rules:
 
 def _new_health(settings: Settings, kid: bytes, now_ns: int) -> Health:
     loaded = settings.loaded
-    return Health(loaded.config.gateway.id, version(), kid.hex(), loaded.digest.hex(), now_ns)
+    return Health(loaded.config.gateway.id, settings.version, kid.hex(), loaded.digest.hex(), now_ns)
 
 
 def _make_directory(path: Path) -> None:

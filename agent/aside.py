@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Self
 
 from agent.errors import AsideFailed
 
-LIMIT_S = 30.0
+LIMIT_S = 20.0
 """The longest a task may take; a large file on a slow board takes a tenth of it."""
 ENDS_S = 2.0
 """How long a process with nothing left to do may take to end by itself."""

@@ -1,8 +1,6 @@
 """What software and what hardware this is, as the `start` event states it."""
 
 import hashlib
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 _HARDWARE = (Path("/sys/firmware/devicetree/base/serial-number"), Path("/etc/machine-id"))
@@ -11,9 +9,11 @@ _HARDWARE = (Path("/sys/firmware/devicetree/base/serial-number"), Path("/etc/mac
 
 def version() -> str:
     """Give the version of the installed distribution."""
+    from importlib import metadata  # noqa: PLC0415  a megabyte, which the service has looked up aside
+
     try:
-        return installed_version("trambien")
-    except PackageNotFoundError:
+        return metadata.version("trambien")
+    except metadata.PackageNotFoundError:
         return "0+unknown"
 
 

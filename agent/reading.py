@@ -16,7 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent.settings import Settings, construct, cost_of
+from agent.identity import version
+from agent.settings import Reading, Settings, construct, cost_of
 from agent.unwise import WallClock, warnings
 from config.errors import ConfigFaults, Fault, KeyPath, SettingsUnavailable, fault_at
 from config.load import load
@@ -29,11 +30,16 @@ from drivers.api import Driver
 def read(path: Path, clock: WallClock, credentials: Path | None = None) -> Settings:
     """Load a file and construct its drivers. `credentials` is systemd's directory of them. Raises ConfigFaults."""
     loaded = load(path, settings_for, registry.names(), credentials)
-    drivers = construct(loaded, clock)
+    drivers = construct(loaded, clock, _places(loaded))
     if faults := tuple(_format_faults(loaded, drivers)):
         raise ConfigFaults(faults, path)
     cost = cost_of(drivers, loaded.config)
-    return Settings(loaded, drivers, tuple(warnings(loaded, drivers, cost, clock)))
+    return Settings(loaded, drivers, tuple(warnings(loaded, drivers, cost, clock)), version())
+
+
+def _places(loaded: Loaded) -> dict[str, str]:
+    """Say where the drivers are that a file names."""
+    return {link.driver: registry.place(link.driver) for link in loaded.config.links.values()}
 
 
 def _format_faults(loaded: Loaded, drivers: Mapping[str, Driver[Any]]) -> Iterator[Fault]:
@@ -77,13 +83,14 @@ class _Clock:
         return _Now(time.time_ns())
 
 
-def read_for(path: Path, credentials: Path | None, spots: tuple[KeyPath, ...]) -> tuple[Loaded, tuple[Fault, ...]]:
+def read_for(path: Path, credentials: Path | None, spots: tuple[KeyPath, ...]) -> Reading:
     """Read a file for another process: with the places at `spots`, and its warnings. Raises ConfigFaults."""
     try:
         settings = read(path, _Clock(), credentials)
     except ConfigFaults as found:
         raise ConfigFaults(map(_plain, found.faults), path) from found
-    return settings.loaded.knowing_only(spots), tuple(map(_plain, settings.warnings))
+    loaded, told = settings.loaded.knowing_only(spots), tuple(map(_plain, settings.warnings))
+    return Reading(loaded, told, _places(loaded), settings.version)
 
 
 def _plain(fault: Fault) -> Fault:

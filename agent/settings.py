@@ -13,7 +13,7 @@ The commands and the composition root enter.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.aside import Helper
 from agent.estimate import Estimate, estimate
@@ -25,13 +25,23 @@ from drivers import registry
 from drivers.api import Clock, Driver, DriverMisconfigured
 
 
+class Reading(NamedTuple):
+    """What the reader aside hands over. `places` are where the drivers are that the file names."""
+
+    loaded: Loaded
+    warnings: tuple[Fault, ...]
+    places: Mapping[str, str]
+    version: str
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A configuration, and a driver for each of its links, by the link's name."""
+    """A configuration, and a driver for each of its links, by the link's name; and the version that read it."""
 
     loaded: Loaded
     drivers: Mapping[str, Driver[Any]]
     warnings: tuple[Fault, ...]
+    version: str
 
     @property
     def instruments(self) -> dict[str, Driver[Any]]:
@@ -64,17 +74,20 @@ def read_aside(
     if helper is None:
         with Helper() as own:
             return read_aside(path, clock, credentials, spots, own)
-    loaded, warnings = helper.ask("read", path, credentials, tuple(spots))
-    return Settings(loaded, construct(loaded, clock), warnings)
+    read: Reading = helper.ask("read", path, credentials, tuple(spots))
+    return Settings(read.loaded, construct(read.loaded, clock, read.places), read.warnings, read.version)
 
 
-def construct(loaded: Loaded, clock: Clock) -> dict[str, Driver[Any]]:
+def construct(loaded: Loaded, clock: Clock, places: Mapping[str, str]) -> dict[str, Driver[Any]]:
     """Make the driver of each link, and that of the station's own device. Raises ConfigFaults."""
     faults: list[Fault] = []
     drivers: dict[str, Driver[Any]] = {}
     for name, link in loaded.config.links.items():
         try:
-            drivers[name] = registry.driver_class(link.driver)(name, link, clock)
+            drivers[name] = registry.driver_at(link.driver, places[link.driver])(name, link, clock)
+        except registry.DriverBroken as error:
+            where: KeyPath = ("links", name, "driver")
+            faults.append(fault_at(loaded.spot(where), error.code, where, **error.fields))
         except DriverMisconfigured as error:
             for each in (error, *error.others):
                 where = ("links", name, *each.path)

@@ -6,7 +6,6 @@ What is always true here: a stream that the buffer does not know is left out; th
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
-from zoneinfo import ZoneInfo
 
 from agent.broker import Endpoint, split_url
 from agent.carrier import Carriage
@@ -48,6 +47,8 @@ def _start(written: str, timezone: str) -> Start:
         return OLDEST
     if written == "now":
         return Start(now=True)
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  few files name a day
+
     day = dt.datetime.combine(dt.date.fromisoformat(written), dt.time(), ZoneInfo(timezone))
     return Start(wall_ns=int(day.timestamp()) * _NS_PER_S)
 

@@ -29,6 +29,31 @@ What is always true of it:
 
 A new driver is a folder with `driver.py`, `settings.py`, `README.md` and `sample.yaml`, and one entry point in the
 group `trambien.drivers`. `drivers.conformance` is the suite that it must pass.
+
+Its settings are plain records below `Link`, `Device` and `Point`, with marks of `config.shape` beside the types:
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class MeterPoint(Point):
+        number: Annotated[int, Between(0, 255), Key("no")]      # `no:` in the file
+        deadband: Exact | None = None
+
+        def __post_init__(self) -> None:                        # what keys mean together; all of them are sound here
+            if self.deadband and Decimal(self.deadband) < 0:
+                raise Wrong("meter.deadband", deadband=self.deadband)
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class MeterDevice(Device[MeterPoint]):
+        unit: Annotated[int, Between(1, 247)]
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class MeterLink(Link[MeterDevice]):
+        driver: Literal["meter"] = "meter"
+        serial: Serial
+
+- They are judged by another process than the one that polls, and go there by pickle: their fields hold plain values,
+  and `settings.py` imports no library of the wire.
+- Types are exact and every key is known. A list is a tuple. A code is a key into the words of `config/locale`.
+- Whoever makes one writes `MeterPoint(...)`, without brackets; a value that may be wrong goes through `config.judge`.
 """
 
 from abc import ABC, abstractmethod

@@ -5,6 +5,7 @@ Modbus instruments answer over TCP; one link is left alone in every change, and 
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -25,7 +26,8 @@ from agent.errors import Exit
 from agent.journal import Hold
 from agent.owner import in_daemon
 from agent.reading import read
-from agent.reload import difference
+from agent.reload import FIXED, difference
+from agent.settings import read_aside
 from agent.uplink import Uplink
 from agent.works import Works
 from buffer.block import open_envelope, trust
@@ -217,6 +219,33 @@ async def test_a_link_comes_and_another_goes(station: Station) -> None:
     start = station.events("production")[0]
     assert (start.type, dict(start.data)["config"].hex()) == ("start", told["config"])
     assert station.verdict("main") == station.verdict("production") == "complete"
+
+
+async def test_a_reader_that_dies_leaves_what_runs_and_the_next_reload_is_sound(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked is told, with an exit code; no instrument is asked less for it."""
+    clock = SystemClock()
+    station.app._reloader.read = partial(read_aside, station.file, clock=clock, spots=FIXED)
+    before = station.untouched("plant")
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/no/such/python")
+        told = await station.asked()
+    assert (told["ok"], told["error"], told["exit"]) == (False, "agent.aside-died", Exit.UNAVAILABLE)
+    await goes_on(station, "plant")
+    assert all(one is two for one, two in zip(before, station.untouched("plant"), strict=True))
+    os.mkfifo(station.file.with_name("pipe"))
+    station.file.with_name("links.d").mkdir()
+    station.file.with_name("pipe").rename(station.file.with_name("links.d") / "a.yaml")
+    told = await station.asked()
+    assert [fault["code"] for fault in told["faults"]] == ["config.not-regular"]
+    (station.file.with_name("links.d") / "a.yaml").unlink()
+    station.document["buffer"]["path"] = "elsewhere.db"
+    told = await station.reload()
+    assert [(fault["code"], fault["line"]) for fault in told["faults"]] == [("agent.needs-restart", 7)]
+    station.document["buffer"]["path"] = "data/buffer.db"
+    assert (await station.reload())["ok"]
+    assert all(one is two for one, two in zip(before, station.untouched("plant"), strict=True)), "records are compared"
 
 
 async def test_a_change_stands_in_the_logbook_of_every_stream_under_one_id(station: Station) -> None:

@@ -127,13 +127,17 @@ def test_a_second_run_on_the_same_buffer_exits_clearly(running: Running, config:
 
 
 def test_the_service_imports_no_terminal_library_and_only_the_drivers_that_are_named(config: Path) -> None:
-    """What is not imported costs no memory. The second start, as the first one makes the schema."""
-    first = Running(config)
-    first.status()
-    first.leave()
+    """What is not imported costs no memory: what judges the file and makes the schema is in a process that ends."""
+    authority = Authority(config.with_name("tls"))
+    client = authority.issue("client")
+    tls = f"{{ca: {authority.ca}, cert: {client.cert}, key: {client.key}}}"
+    uplink = f"uplinks: {{province: {{url: mqtts://localhost:1, accept: [config], tls: {tls}}}}}\n"
+    config.write_text(config.read_text() + uplink)
+    config.with_name("trust.json").write_text("{}")
     service = Running(config, "-X", "importtime")
     service.status()
     time.sleep(0.5)
+    assert control.ask(service.socket, "reload", 20.0)["ok"]
     imported = {line.rsplit("|", 1)[-1].strip() for line in service.leave().splitlines() if "|" in line}
     assert "drivers.simulated.settings" in imported
     assert not imported & {
@@ -142,6 +146,11 @@ def test_the_service_imports_no_terminal_library_and_only_the_drivers_that_are_n
         "rich",
         "textual",
         "sqlite_utils",
+        "pydantic",
+        "pydantic_core",
+        "ruamel.yaml",
+        "cryptography.x509",
+        "importlib.metadata",
         "pymodbus",
         "asyncua",
         "serial",
@@ -153,6 +162,16 @@ def test_faults_of_the_configuration_are_told_and_exit_78(config: Path) -> None:
     """An unknown key is named with its place."""
     config.write_text(config.read_text().replace("seal_every", "seal_evry"))
     assert_told(run(config), Exit.CONFIG, "gateway.yaml:3:", "seal_evry", "seal_every")
+
+
+def test_a_helper_that_dies_is_told_and_another_start_is_worth_it(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """69, after which systemd starts it again; what only the helper loads is broken here."""
+    (tmp_path / "broken" / "ruamel").mkdir(parents=True)
+    (tmp_path / "broken" / "ruamel" / "__init__.py").write_text("import os; os.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    assert_told(run(config), Exit.UNAVAILABLE, "helper process")
 
 
 def test_a_missing_configuration_is_told(tmp_path: Path) -> None:

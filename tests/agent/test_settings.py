@@ -60,7 +60,7 @@ def test_a_driver_that_is_broken_says_so(monkeypatch):
     """It is installed, so it is not unknown."""
     entry = EntryPoint("odd", "agent.no_such_module:Driver", registry.GROUP)
     monkeypatch.setattr(registry, "_installed", lambda: {"odd": entry})
-    registry.driver_class.cache_clear()
+    registry.driver_at.cache_clear()
     with pytest.raises(SettingsUnavailable) as caught:
         settings_for("odd")
     assert caught.value.code == "config.driver-broken"

@@ -1,5 +1,6 @@
 """`links.d/*.yaml`: one configuration in several files; the faults' words are golden files in tests/cases."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -107,6 +108,17 @@ def test_a_file_that_cannot_be_read_is_a_fault(station, tmp_path):
     shutil.rmtree(tmp_path / "links.d")
     (tmp_path / "links.d").symlink_to("links.d")
     assert faults_of(file) == [("config.unreadable", "links.d", 1)]
+
+
+def test_a_pipe_is_a_fault_and_is_not_waited_on(station, tmp_path):
+    """In `links.d` and in place of the main file; a device and a socket are the same."""
+    file = station(a=TANK)
+    os.mkfifo(tmp_path / "links.d" / "b.yaml")
+    assert faults_of(file) == [("config.not-regular", "b.yaml", 1)]
+    assert digest_of(file) == b""
+    file.unlink()
+    os.mkfifo(file)
+    assert faults_of(file) == [("config.not-regular", "gateway.yaml", 1)]
 
 
 def test_paths_and_secrets_are_found_from_the_main_file(station, tmp_path):

@@ -13,14 +13,14 @@ from drivers.serial_line.driver import SerialLineDriver
 @pytest.fixture
 def installed(monkeypatch):
     """Install one more driver, by the value of its entry point."""
-    registry.driver_class.cache_clear()
+    registry.driver_at.cache_clear()
 
     def install(value):
         entries = {"odd": EntryPoint("odd", value, registry.GROUP)}
         monkeypatch.setattr(registry, "_installed", lambda: entries)
 
     yield install
-    registry.driver_class.cache_clear()
+    registry.driver_at.cache_clear()
 
 
 def test_our_drivers_are_installed():
@@ -55,6 +55,7 @@ def test_an_unknown_driver_names_the_known_ones():
         ("drivers.serial_line.driver:Nothing", "AttributeError"),
         ("drivers.serial_line.driver:_shown", "is not a Driver"),
         ("buffer.frame:Frame", "is not a Driver"),
+        ("drivers.api:Driver", "Settings"),
     ],
 )
 def test_a_driver_that_cannot_be_used_says_why(installed, value, reason):

@@ -1,6 +1,7 @@
 """B9: nothing unverified is obeyed, and a configuration that costs the gateway its uplink reverts by itself."""
 
 import asyncio
+import sys
 from hashlib import sha256
 
 import pytest
@@ -10,6 +11,7 @@ from rig import until
 
 from agent import ota
 from agent.broker import Message
+from agent.errors import AsideFailed
 from agent.journal import Hold
 from agent.ota import Ota
 from agent.push_mail import serve
@@ -134,6 +136,39 @@ async def test_a_folder_that_cannot_be_written_stops_no_reading(hold):
     await until(lambda: b"push.disk" in station.result("province"))
     assert hold.config.read_bytes() == BEFORE
     assert not running.done()
+    running.cancel()
+
+
+async def test_what_cannot_be_judged_now_is_refused_and_may_be_sent_again(hold, monkeypatch):
+    """No process could be started that reads it; the house goes on, and nothing was noted."""
+    clock, standin = FastClock(bytes(16)), Standin(hold.config)
+    station = Ota(hold, standin.house, clock.moment, lambda path: read(path, clock), GATEWAY)
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/no/such/python")
+        running = asyncio.create_task(station.run())
+        station.take("province", push())
+        await until(lambda: b"push.not-judged" in station.result("province"))
+    assert hold.config.read_bytes() == BEFORE
+    assert hold.journal.flight is None
+    station.take("province", push())
+    await until(lambda: hold.config.read_bytes() == AFTER)
+    assert not running.done()
+    running.cancel()
+
+
+async def test_a_staged_file_that_cannot_be_read_now_is_not_tried(hold):
+    """What stands in the file runs on."""
+
+    def dead(_path):
+        raise AsideFailed("agent.aside-died", task="read", reason="exit -9")
+
+    clock, standin = FastClock(bytes(16)), Standin(hold.config)
+    station = Ota(hold, standin.house, clock.moment, dead, GATEWAY)
+    running = asyncio.create_task(station.run())
+    station.take("province", push())
+    await until(lambda: hold.journal.flight is not None and hold.journal.flight.state == "rejected")
+    assert hold.journal.flight.reason == "push.not-judged"
+    assert hold.config.read_bytes() == BEFORE
     running.cancel()
 
 
