@@ -26,7 +26,7 @@ _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP = range(0, 0xC0, 0x20)
 _HALF, _SINGLE, _DOUBLE = Struct(">e"), Struct(">f"), Struct(">d")
 _HALF_NAN = b"\xf9\x7e\x00"
 _ARGUMENTS = {24: Struct(">B"), 25: Struct(">H"), 26: Struct(">I"), 27: Struct(">Q")}
-_HEAD_LIMITS = [(1 << 8 * shape.size, info, Struct(">B" + shape.format[1:])) for info, shape in _ARGUMENTS.items()]
+_HEAD_2, _HEAD_4, _HEAD_8 = Struct(">BH"), Struct(">BI"), Struct(">BQ")
 _ONE_BYTE = [bytes([byte]) for byte in range(256)]
 
 Writer = Callable[[Any, int], bytes]
@@ -66,9 +66,14 @@ def decode(data: bytes, depth: int) -> Any:
 def _head(major: int, argument: int) -> bytes:
     if argument < 24:
         return _ONE_BYTE[major | argument]
-    for limit, info, shape in _HEAD_LIMITS:
-        if argument < limit:
-            return shape.pack(major | info, argument)
+    if argument < 0x100:
+        return _ONE_BYTE[major | 24] + _ONE_BYTE[argument]
+    if argument < 0x1_0000:
+        return _HEAD_2.pack(major | 25, argument)
+    if argument < 0x1_0000_0000:
+        return _HEAD_4.pack(major | 26, argument)
+    if argument < 0x1_0000_0000_0000_0000:
+        return _HEAD_8.pack(major | 27, argument)
     raise ValueError("an integer beyond 64 bits")
 
 
@@ -86,12 +91,16 @@ def _write_text(value: str, _room: int) -> bytes:
 
 
 def _write_array(value: Sequence[object], room: int) -> bytes:
-    room = _enter(room)
-    return b"".join([_head(_ARRAY, len(value)), *[_WRITERS[type(member)](member, room) for member in value]])
+    if not room:
+        raise ValueError("nested too deep")
+    room -= 1
+    return _head(_ARRAY, len(value)) + b"".join([_WRITERS[type(member)](member, room) for member in value])
 
 
 def _write_map(value: Mapping[object, object], room: int) -> bytes:
-    room = _enter(room)
+    if not room:
+        raise ValueError("nested too deep")
+    room -= 1
     members = [(_WRITERS[type(key)](key, room), _WRITERS[type(member)](member, room)) for key, member in value.items()]
     members.sort(key=_rank)
     return _head(_MAP, len(members)) + b"".join([part for pair in members for part in pair])
@@ -99,12 +108,6 @@ def _write_map(value: Mapping[object, object], room: int) -> bytes:
 
 def _rank(member: tuple[bytes, bytes]) -> tuple[int, bytes]:
     return len(member[0]), member[0]
-
-
-def _enter(room: int) -> int:
-    if not room:
-        raise ValueError("nested too deep")
-    return room - 1
 
 
 def _write_float(value: float, _room: int) -> bytes:

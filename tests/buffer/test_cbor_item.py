@@ -148,11 +148,13 @@ def test_what_the_formats_cannot_carry_is_a_value_error(value):
 
 
 def test_endless_nesting_is_a_value_error_and_no_recursion_error():
-    """A list that holds itself ends at the bound."""
-    endless = []
-    endless.append(endless)
-    with pytest.raises(ValueError, match="deep"):
-        encode(endless)
+    """A list or a map that holds itself ends at the bound."""
+    array, mapping = [], {}
+    array.append(array)
+    mapping[0] = mapping
+    for endless in (array, mapping):
+        with pytest.raises(ValueError, match="deep"):
+            encode(endless)
     nested = 0
     for _ in range(MAX_WRITTEN_DEPTH):
         nested = [nested]
