@@ -19,8 +19,8 @@ cd "$(dirname "$0")/.."
 arch=${1:-armhf} release=${2:-bookworm}
 [ $# -gt 2 ] && shift 2 || set -- tests/buffer tests/contracts tests/config tests/drivers/modbus
 case $arch in
-    armhf) qemu=qemu-arm debian="python3-cffi-backend,python3-zstandard" ;;
-    arm64) qemu=qemu-aarch64 debian=nodejs ;;
+    armhf) qemu=qemu-arm ;;
+    arm64) qemu=qemu-aarch64 ;;
     *) echo "which Arm: armhf or arm64?" >&2; exit 2 ;;
 esac
 [ "$(id -u)" = 0 ] || { echo "a foreign Debian is made by root only: sudo make arm" >&2; exit 77; }
@@ -65,8 +65,8 @@ readme() { sed -n "/<!-- $1: begin -->/,/<!-- $1: end -->/s/^    //p" README.md;
 # pins NAME...: their lines of requirements-dev.txt, hashes and all.
 pins() { awk -v names=" $* " '/^[a-z]/ { split($1, name, "=="); take = index(names, " " name[1] " ") } take' requirements-dev.txt; }
 
-echo "== $arch $release in $root, by $(qemu_version=$("$qemu-static" --version | head -n 1); echo "$qemu_version"), on $(uname -rm)"
-timeout 1800 debootstrap --arch="$arch" --variant=minbase --include="python3-venv,ca-certificates,mosquitto,$debian" \
+echo "== $arch $release in $root, by $("$qemu-static" --version | head -n 1), on $(uname -rm)"
+timeout 1800 debootstrap --arch="$arch" --variant=minbase --include=ca-certificates,mosquitto,python3-venv \
     "$release" "$root" >"/var/tmp/trambien-$arch-$release.log" 2>&1 || { tail -n 20 "/var/tmp/trambien-$arch-$release.log" >&2; exit 69; }
 rm -f "/var/tmp/trambien-$arch-$release.log"
 # Names and trust as on this machine: a network may have its own of either.
@@ -80,7 +80,7 @@ pins attrs execnet hypothesis iniconfig joserfc jsonschema jsonschema-specificat
 
 step "the machine" 60 'uname -m; dpkg --print-architecture; python3 -c "import sqlite3, struct, sys
 print(sys.version.split()[0], struct.calcsize(\"P\") * 8, \"bit, SQLite\", sqlite3.sqlite_version)"'
-step "install as README says" 1200 "$(readme "install-$arch" | sed 's/^apt install /apt-get install --yes --quiet /')"
+step "install as README says" 1200 "apt-get update --quiet; $(readme "install-$arch" | sed 's/^apt install /apt-get install --yes --quiet /')"
 step "what the libraries are" 120 '/opt/trambien/bin/python -c "import _cffi_backend, cryptography, pydantic_core, zstandard
 print(\"cffi\", _cffi_backend.__version__, \"cryptography\", cryptography.__version__, \"pydantic-core\", pydantic_core.__version__,
     \"zstandard\", zstandard.__version__, *zstandard.ZSTD_VERSION)"'
