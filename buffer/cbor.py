@@ -5,7 +5,7 @@ What is always true here:
 - Written: the one encoding that `cbor_item` makes; maps have integer keys from 0 up.
 - Read: exactly one item, as `cbor_item` reads it, nesting at most `MAX_DEPTH`. Anything else is `BlockInvalid`.
 
-The block format's own modules enter. `cose` is a leaf and does not.
+The block format's own modules enter. `cose` stands beside it, on `cbor_item` alone.
 """
 
 from typing import Any, TypeVar
