@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check cover bench bench-stages locale lock clean
+.PHONY: demo test check cover bench bench-stages arm locale lock clean
 
 demo: .venv/ready
 	$(BIN)/trambien demo $(DEMO)
@@ -36,6 +36,11 @@ bench: .venv/ready
 bench-stages: .venv/ready
 	$(BIN)/python -m pytest -q -m speed tests/speed/test_stages.py $(BENCH)
 
+# On an emulated Arm, from a Debian made for it: installs as README says, shows, verifies, tests. Root, and half an hour or
+# more; ARM="armhf bookworm" is the default, ARM="armhf trixie" and ARM="arm64 bookworm" are others. See tests/arm.sh.
+arm:
+	sh tests/arm.sh $(ARM)
+
 locale: .venv/ready
 	$(BIN)/pybabel -q compile --directory config/locale --domain "$(notdir $(basename $(wildcard config/locale/en/LC_MESSAGES/*.po)))"
 
@@ -51,6 +56,11 @@ LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --genera
 lock:
 	$(LOCK) -o requirements.txt
 	$(LOCK) --extra demo --group dev -o requirements-dev.txt
+	$(MAKE) --no-print-directory requirements-armhf.txt
+
+# For 32-bit Arm: without what Debian gives there, since no wheel does.
+requirements-armhf.txt: requirements.txt
+	awk '/^[a-z]/ { keep = !/^(cffi|pycparser|zstandard)==/ } keep' $< >$@
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

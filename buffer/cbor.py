@@ -2,52 +2,31 @@
 
 What is always true here:
 
-- Written: shortest forms (of floats too), definite lengths, no tags, maps in the order of their encoded keys, which
-  are integers from 0 up.
-- Read: one data item and nothing behind it, no tags, no indefinite lengths, no repeated keys, nesting at most
-  `MAX_DEPTH`. Anything else is `BlockInvalid`. No length is believed before as many bytes are there; the bytes
-  themselves are bounded by the caller.
+- Written: the one encoding that `cbor_item` makes; maps have integer keys from 0 up.
+- Read: exactly one item, as `cbor_item` reads it, nesting at most `MAX_DEPTH`. Anything else is `BlockInvalid`.
 
-The block format's own modules enter. `cose` is a leaf and does not.
+The block format's own modules enter. `cose` stands beside it, on `cbor_item` alone.
 """
 
-from io import BytesIO
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-import cbor2
-
+from buffer import cbor_item
 from buffer.errors import BlockInvalid
 
 MAX_DEPTH = 16
 
 T = TypeVar("T")
 
-
-def dumps(value: object) -> bytes:
-    """Encode. Raises ValueError for what the format cannot carry (an integer beyond 64 bits, a lone surrogate)."""
-    try:
-        return cbor2.dumps(value, canonical=True)
-    except (cbor2.CBOREncodeError, UnicodeEncodeError) as error:
-        raise ValueError(str(error)) from error
+dumps = cbor_item.encode
+"""Encode. Raises ValueError for what the format cannot carry (an integer beyond 64 bits, a lone surrogate)."""
 
 
 def loads(data: bytes, reason: str) -> Any:
     """Decode exactly one item; `reason` names what was expected, for the error."""
-    source = BytesIO(data)
     try:
-        value = cbor2.load(
-            source,
-            max_depth=MAX_DEPTH,
-            semantic_decoders=_NO_TAGS,
-            tag_hook=_refuse,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-        )
-    except (cbor2.CBORDecodeError, TypeError) as error:
+        return cbor_item.decode(data, MAX_DEPTH)
+    except cbor_item.NotCbor as error:
         raise BlockInvalid(reason) from error
-    if source.tell() != len(data):
-        raise BlockInvalid(reason)
-    return value
 
 
 def expect(value: object, kind: type[T], reason: str) -> T:
@@ -84,14 +63,3 @@ def fields(value: object, known: int, reason: str) -> dict[int, Any]:
     if any(key < 0 for key in entries):
         raise BlockInvalid("do-not-interpret")
     return {key: entry for key, entry in entries.items() if key < known}
-
-
-def _refuse(*_: object) -> NoReturn:
-    raise ValueError("tags are not part of the format")
-
-
-_NO_TAGS = dict.fromkeys(
-    # Every tag that cbor2 knows; all others reach the tag hook.
-    (*range(6), 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000, 55799),
-    _refuse,
-)

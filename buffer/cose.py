@@ -8,7 +8,7 @@ What is always true here:
 - There is one encoding of a message and only that one verifies, so the digest of the whole is as good as the signature.
 - Nothing of the payload is looked at before the signature is found good.
 
-A leaf: imports nothing of this project, so that whoever judges signed bytes may use it.
+Nearly a leaf: of this project it imports the CBOR codec alone, so that whoever judges signed bytes may use it.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,14 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
-import cbor2
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-SIGN1_TAG = 18
+from buffer.cbor_item import NotCbor, decode, encode
+
+SIGN1_TAG = b"\xd2"
+"""The first byte of a message: tag 18."""
+_DEPTH = 3
 ALG, KID, TYP = 1, 4, 16
 EDDSA = -8
 KEY_BYTES = 32
@@ -43,7 +46,7 @@ class Signed(NamedTuple):
 
 def thumbprint(public_key: bytes) -> bytes:
     """Give the COSE key thumbprint of a raw Ed25519 public key."""
-    return sha256(cbor2.dumps({1: 1, -1: 6, -2: public_key})).digest()
+    return sha256(encode({1: 1, -1: 6, -2: public_key})).digest()
 
 
 def sign(payload: bytes, typ: str, kid: bytes, sign_bytes: Callable[[bytes], bytes]) -> bytes:
@@ -76,23 +79,21 @@ def unverified(message: bytes) -> Signed:
 
 def protected_header(kid: bytes, typ: str) -> bytes:
     """Encode the protected header."""
-    return cbor2.dumps({ALG: EDDSA, KID: kid, TYP: typ})
+    return encode({ALG: EDDSA, KID: kid, TYP: typ})
 
 
 def to_be_signed(protected: bytes, payload: bytes) -> bytes:
     """Encode the Sig_structure of RFC 9052, section 4.4, without external data."""
-    return cbor2.dumps(["Signature1", protected, b"", payload])
+    return encode(["Signature1", protected, b"", payload])
 
 
 def assemble(protected: bytes, unprotected: dict[int, object], payload: bytes, signature: bytes) -> bytes:
     """Encode the tagged array of four."""
-    return cbor2.dumps(cbor2.CBORTag(SIGN1_TAG, [protected, unprotected, payload, signature]))
+    return SIGN1_TAG + encode([protected, unprotected, payload, signature])
 
 
 def _take_apart(message: bytes) -> tuple[bytes, bytes, bytes]:
-    tag = _loads(message)
-    parts = tag.value if isinstance(tag, cbor2.CBORTag) else None
-    match parts:
+    match _loads(message.removeprefix(SIGN1_TAG)):
         case [bytes(protected), {}, bytes(payload), bytes(signature)]:
             if assemble(protected, {}, payload, signature) == message:
                 return protected, payload, signature
@@ -109,8 +110,8 @@ def _kid_of(protected: bytes, typ: str) -> bytes:
 
 def _loads(data: bytes) -> object:
     try:
-        return cbor2.loads(data, max_depth=4, allow_indefinite=False)
-    except (cbor2.CBORDecodeError, TypeError) as error:
+        return decode(data, _DEPTH)
+    except NotCbor as error:
         raise SignatureRefused("not-sign1") from error
 
 

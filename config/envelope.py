@@ -11,10 +11,9 @@ What is always true here:
 import re
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-import cbor2
-
+from buffer import cbor_item
 from config.model import NAME_PATTERN
 from config.trust import NUMBER_LIMIT
 
@@ -79,7 +78,7 @@ class Envelope:
 
     def encode(self) -> bytes:
         """Give the bytes that travel."""
-        return _dumps([self.typ, self.content, list(self.signatures)])
+        return cbor_item.encode([self.typ, self.content, list(self.signatures)])
 
 
 def take_apart(data: bytes) -> Envelope:
@@ -114,7 +113,7 @@ def encode(push: Push) -> bytes:
         push.configuration,
         push.back_from,
     )
-    return _dumps({key: value for key, value in enumerate(values) if value is not None})
+    return cbor_item.encode({key: value for key, value in enumerate(values) if value is not None})
 
 
 def decode(content: bytes) -> Push:
@@ -179,29 +178,12 @@ def _bytes(value: object) -> bytes:
     return value
 
 
-def _dumps(value: object) -> bytes:
-    return cbor2.dumps(value, canonical=True)
-
-
 def _loads(data: bytes, code: str) -> Any:
     """Decode one item in its one encoding: no tags, no indefinite lengths, nothing behind it."""
     try:
-        value = cbor2.loads(
-            data, max_depth=DEPTH_LIMIT, semantic_decoders=_NO_TAGS, tag_hook=_refuse, allow_indefinite=False
-        )
-        if _dumps(value) == data:
+        value = cbor_item.decode(data, DEPTH_LIMIT)
+        if cbor_item.encode(value) == data:
             return value
-    except (cbor2.CBORDecodeError, cbor2.CBOREncodeError, TypeError, UnicodeEncodeError) as error:
+    except ValueError as error:
         raise Malformed(code) from error
     raise Malformed(code)
-
-
-def _refuse(*_: object) -> NoReturn:
-    raise ValueError("tags are not part of the format")
-
-
-_NO_TAGS = dict.fromkeys(
-    # Every tag that cbor2 knows; all others reach the tag hook.
-    (*range(6), 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000, 55799),
-    _refuse,
-)

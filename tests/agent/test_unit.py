@@ -32,3 +32,9 @@ def test_what_a_person_must_mend_is_not_restarted() -> None:
 def test_the_unit_hands_over_the_boot_id() -> None:
     """Under ProcSubset=pid the kernel's is hidden; systemd fills in its own (systemd.unit(5), specifiers)."""
     assert f"Environment={BOOT_ID_VARIABLE}=%b" in UNIT.read_text().splitlines()
+
+
+def test_the_unit_lets_the_clock_be_asked() -> None:
+    """By each system call that a C library may take for adjtimex(3), by its age and the width of a word."""
+    line = next(line for line in UNIT.read_text().splitlines() if line.startswith("SystemCallFilter="))
+    assert {"adjtimex", "clock_adjtime", "clock_adjtime64"} <= set(line.split())

@@ -4,7 +4,6 @@ import tracemalloc
 from dataclasses import replace
 from hashlib import sha256
 
-import cbor2
 import pytest
 from operators import (
     AFTER,
@@ -30,7 +29,7 @@ from operators import (
     trust_bytes,
 )
 
-from buffer import cose
+from buffer import cbor_item, cose
 from config.push import (
     CONFIG,
     SIZE_LIMIT,
@@ -70,7 +69,7 @@ def peak_of(data, code):
 
 def members(**changes):
     """Give the members of a content, changed by key: `_5=...`; None leaves one out."""
-    found = cbor2.loads(encode(PUSH)) | {int(key[1:]): value for key, value in changes.items()}
+    found = cbor_item.decode(encode(PUSH), 2) | {int(key[1:]): value for key, value in changes.items()}
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -161,7 +160,7 @@ def test_a_signature_made_for_something_else():
 def test_unknown_key_type():
     """An algorithm that is not EdDSA; a key of another type in the trust document."""
     digest = sha256(encode(PUSH)).digest()
-    header = cbor2.dumps({1: -7, 4: LAN.kid, 16: CONFIG})
+    header = cbor_item.encode({1: -7, 4: LAN.kid, 16: CONFIG})
     signature = cose.assemble(header, {}, digest, LAN.sign(cose.to_be_signed(header, digest)))
     assert reason(Envelope(CONFIG, encode(PUSH), (signature,)).encode()) == "push.wrong-type"
     keys = {"lan": {"type": "ES256", "public": LAN.public_key.hex()}}
@@ -398,7 +397,7 @@ def test_a_bomb_of_yaml_is_a_file_that_cannot_be_read():
 )
 def test_not_an_envelope(shape):
     """Anything but the three parts."""
-    assert reason(cbor2.dumps(shape, canonical=True)) == "push.not-an-envelope"
+    assert reason(cbor_item.encode(shape)) == "push.not-an-envelope"
 
 
 def test_a_trust_document_signed_by_what_is_no_signature():
@@ -432,16 +431,17 @@ def test_a_trust_document_signed_by_what_is_no_signature():
 )
 def test_a_content_is_what_the_page_says(changes, code):
     """Nothing more, nothing less, nothing else: a push grows by a new format only."""
-    assert reason(content(cbor2.dumps(members(**changes), canonical=True))) == code
+    assert reason(content(cbor_item.encode(members(**changes)))) == code
 
 
 def test_a_content_is_a_map_of_numbers():
     """In its one encoding."""
     assert reason(content(b"\x80")) == "push.content"
     named = {("1" if key == 1 else key): value for key, value in members().items()}
-    assert reason(content(cbor2.dumps(named, canonical=True))) == "push.content"
-    backwards = dict(reversed(members().items()))
-    assert reason(content(cbor2.dumps(backwards))) == "push.content"
+    assert reason(content(cbor_item.encode(named))) == "push.content"
+    pairs = [part for pair in reversed(members().items()) for part in pair]
+    backwards = bytes([0xA0 | len(members())]) + b"".join(map(cbor_item.encode, pairs))
+    assert reason(content(backwards)) == "push.content"
 
 
 # -- trust -------------------------------------------------------------------------------------------------------------

@@ -58,10 +58,18 @@ def test_a_planted_violation_turns_its_contract_red(house: Path, contract: str) 
 
 
 @pytest.mark.parametrize(
-    ("name", "line"), [("config/push.py", "import buffer.keys"), ("config/trust.py", "import buffer.cose")]
+    ("name", "line"),
+    [
+        ("config/push.py", "import buffer.keys"),
+        ("config/envelope.py", "import buffer.cbor"),
+        ("config/trust.py", "import buffer.cose"),
+        ("config/trust.py", "import buffer.cbor_item"),
+    ],
 )
-def test_the_judge_of_pushes_may_use_cose_and_nothing_else_of_the_buffer(house: Path, name: str, line: str) -> None:
-    """The one exception between the two foundations is exact on both sides."""
+def test_pushes_are_judged_with_cose_and_its_codec_and_nothing_else_of_the_buffer(
+    house: Path, name: str, line: str
+) -> None:
+    """The exceptions between the two foundations are exact on both sides."""
     file = house / name
     sound = file.read_text()
     file.write_text(f"{sound}\n{line}\n")
