@@ -5,56 +5,38 @@ What is always true here:
 - One commit holds the blocks of all streams that had something to seal, and what was acknowledged since the last one.
 - A block exists for the rest of the house once its commit has returned, never before (B3).
 - What housekeeping planned is done in the next commit, in the blocks of which its events are sealed.
-- SQLite's word that the content is corrupt is not believed the first time: close, open, ask again. Then the file is set
-  aside and salvaged (`agent.opener`), and every stream goes on from the last block that is known; its next `start`
-  says so, in whichever commit that is.
+- Where the file had to be set aside (`agent.holding`), each stream's next `start` says so, in whichever commit that is.
 - After any failed commit the store is closed; the next call opens it again, which begins a new epoch whose first
   block in every stream says so (B2). What was being sealed is still the caller's.
 - A rotation is one commit of `key-rotated` in every stream of the store, signed with the old key; then the store is
   opened again, and the new epoch is signed with the new one. Where the commit's end is not known, the heads found at
   the next opening say which key is in force.
-- A commit whose synchronisation alone failed may be in the file. Whatever is opened again must end as one of our
-  commits would have left it, and is made sure of before it is believed.
+- A commit whose synchronisation alone failed may be in the file. If it is, its blocks are not sealed again.
 - While the store cannot commit, blocks are sealed onto a branch in memory; it is adopted as a whole, or not at all.
 
 Only `agent.recorder` enters, through the owner's thread.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from agent import rotating, telling
-from agent.branch import Branch, Doubt, between, kept_of
+from agent.branch import Branch, Doubt, kept_of
 from agent.definitions import Definitions
 from agent.health import Document, StreamHealth, Trouble
+from agent.holding import Finds, Holding
 from agent.housekeeping import Housekeeping, damaged_ends
 from agent.kept import VOLATILE, AckKey, Definition, Identity, Kept, Reading, Site, Turn
-from agent.log import Log
-from agent.opener import Opened, check_room, open_store, warn_of_library, write_highest
+from agent.opener import warn_of_library, write_highest
 from buffer.changes import LOST, Change, Damage
-from buffer.errors import (
-    BufferCorrupt,
-    BufferLocked,
-    BufferNewer,
-    BufferUnreadable,
-    ChainBroken,
-    CommitFailed,
-    KeyFixed,
-    StoreFull,
-)
+from buffer.errors import CommitFailed, KeyFixed, StoreFull
 from buffer.frame import Layout
 from buffer.intervals import Intervals
 from buffer.keys import Signer
-from buffer.salvage import bare, holes
 from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
 from buffer.store import Store
 
 __all__ = ["Identity", "Keeper", "Site"]
-
-_log = Log("keeper")
-T = TypeVar("T")
 
 NOTE_HIGHEST_NS = 60 * 10**9
 
@@ -66,22 +48,16 @@ class Keeper:
         self._site = site
         self._moment = moment
         self._new_event_id = new_event_id
-        self._store: Store | None = None
+        self._file = Holding(lambda: self._site, Finds(self._salvaged, self._absent, self._there))
         self._sealer: Sealer | None = None
-        self._heads: dict[str, Head] | None = None
-        self._may_be: dict[str, Head] | None = None
         self._doubtful: Doubt | None = None
-        self._keys = site.keys
         self._late: tuple[Kept, ...] = ()
         self._branch: Branch | None = None
-        self._known: dict[str, str] = {}
-        self._broken: Opened | None = None
         self._definitions = Definitions(lambda: self._site, lambda: self._opened()[0])
         self._housekeeping: Housekeeping | None = None
         self._planned: tuple[Change, ...] = ()
         self._settled: dict[AckKey, Intervals] = {}
         self._cramped = False
-        self._doubts = 0
         self._noted_ns = -NOTE_HIGHEST_NS
         self.epoch = b""
         self.ledgers: dict[str, StreamHealth] = {}
@@ -103,7 +79,7 @@ class Keeper:
         Raises BufferLocked, BufferNewer, or BufferUnreadable where it is another program's or the medium is not well.
         """
         warn_of_library()
-        settled = self._believed(lambda store: self._prove_end(store, tuple(uplinks)))
+        settled = self._file.believed(lambda: self._prove_end(self._opened()[0], tuple(uplinks)))
         self._settled = {key: intervals.copy() for key, intervals in settled.items()}
         return settled
 
@@ -111,7 +87,7 @@ class Keeper:
         streams = dict.fromkeys((*self._site.catalogues, *store.streams()))
         found = damaged_ends(store)
         self._plan(tuple(one for one in found if not telling.is_planned(one, self._planned)), self._planned)
-        self._heads = store.heads()
+        self._file.heads = store.heads()
         self.ledgers = {stream: telling.ledger_of(store, stream) for stream in streams}
         settled = {(uplink, stream): store.acknowledged(uplink, stream) for uplink in uplinks for stream in streams}
         for (_, stream), intervals in settled.items():
@@ -154,7 +130,7 @@ class Keeper:
     def seal(self, batches: Mapping[str, Batch], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
         """Seal and commit. Raises CommitFailed; the batches are unharmed and may be given again."""
         assert self._branch is None
-        with self._committing():
+        with self._file.committing():
             store, sealer = self._opened()
             if (kept := self._came_through(store, batches)) is not None:
                 return kept
@@ -163,16 +139,6 @@ class Keeper:
             told = telling.with_events(batches, told_of, moment.boot_ns, self._new_event_id)
             sealed = self._seal_all(sealer, store.heads(), told, moment)
         return self._with_late(self._commit(Doubt(batches, sealed, changes), acknowledged, store))
-
-    @contextmanager
-    def _committing(self) -> Iterator[None]:
-        """Have whatever keeps the store from being opened or read mean that nothing can be committed now."""
-        try:
-            yield
-        except (BufferUnreadable, BufferLocked, BufferNewer, ChainBroken) as error:
-            self._doubts += isinstance(error, BufferCorrupt)
-            self.close()
-            raise CommitFailed(path=str(self._site.path), reason=str(error)) from error
 
     def _commit(self, doubt: Doubt, acknowledged: Mapping[AckKey, Intervals], store: Store) -> tuple[Kept, ...]:
         try:
@@ -189,12 +155,11 @@ class Keeper:
 
     def _failed(self, error: CommitFailed, store: Store, may_be: dict[str, Head]) -> None:
         self._cramped = isinstance(error, StoreFull)
-        self._doubts += store.corrupt
-        self._may_be = may_be
-        self.close()
+        self._file.failed(store, may_be)
 
     def _wrote(self, acknowledged: Mapping[AckKey, Intervals]) -> None:
-        self._cramped, self._doubts = False, 0
+        self._cramped = False
+        self._file.wrote()
         self._settled.update({key: intervals.copy() for key, intervals in acknowledged.items()})
 
     def _seal_all(
@@ -208,7 +173,7 @@ class Keeper:
     ) -> tuple[Sealed, ...]:
         self.clock = moment.clock._asdict()
         return tuple(
-            telling.knowing(sealer, self._known.get(stream), self._broken).seal(
+            telling.knowing(sealer, self._file.known.get(stream), self._file.broken).seal(
                 stream, heads.get(stream), batch, self._layouts(stream, heads), moment, volatile=volatile
             )
             for stream, batch in batches.items()
@@ -237,9 +202,9 @@ class Keeper:
         return (*late, *kept)
 
     def _committed(self, sealed: Sequence[Sealed], store: Store) -> tuple[Kept, ...]:
-        self._heads = store.heads()
+        self._file.heads = store.heads()
         for one in sealed:
-            self._known.pop(one.stream, None)
+            self._file.known.pop(one.stream, None)
         self.ledgers = {**self.ledgers, **{one.stream: telling.ledger_of(store, one.stream) for one in sealed}}
         return kept_of(sealed)
 
@@ -252,7 +217,7 @@ class Keeper:
         store, _ = self._opened()
         boot_ns = self._moment().boot_ns
         if not self._planned:
-            self._plan(self._believed(lambda _: self._house.plan(self._settled, boot_ns)))
+            self._plan(self._file.believed(lambda: self._slice(boot_ns)))
         else:  # it waits for the next commit, and the alarm must not
             self._house.bound()
         self.restless = bool(self._planned)
@@ -260,6 +225,10 @@ class Keeper:
         if boot_ns - self._noted_ns >= NOTE_HIGHEST_NS:
             self._noted_ns = boot_ns
             write_highest(self._site.path, {stream: head.seq for stream, head in store.heads().items()})
+
+    def _slice(self, boot_ns: int) -> tuple[Change, ...]:
+        self._opened()
+        return self._house.plan(self._settled, boot_ns)
 
     @property
     def _house(self) -> Housekeeping:
@@ -276,20 +245,6 @@ class Keeper:
         if self._cramped:
             self._planned = (*telling.holes_of(self._planned), *self._house.urgent(self._settled))
         return self._planned
-
-    def _believed(self, act: Callable[[Store], T]) -> T:
-        """Do something with the store. That it is corrupt is believed the third time, of a file opened anew."""
-        for _ in range(2):
-            try:
-                result = act(self._opened()[0])
-            except BufferCorrupt as error:
-                _log.error("buffer-doubtful", error=error)
-                self._doubts += 1
-                self.close()
-            else:
-                self._doubts = 0
-                return result
-        return act(self._opened()[0])
 
     # -- without a disk --------------------------------------------------------------------------------------------
 
@@ -312,21 +267,21 @@ class Keeper:
         branch = self._branch
         sealed = self._seal_all(branch.sealer, branch.heads, batches, self._moment(), volatile=True)
         for stream in filter(branch.begins, batches):
-            self._known.pop(stream, None)
+            self._file.known.pop(stream, None)
         return branch.grow(sealed)
 
     def _new_branch(self, doubtful: Doubt | None) -> Branch:
         """Go on from the last block sealed, in an epoch of its own: eight random bytes, as an event's id."""
-        sealer, heads = self._sealer_of(self._new_event_id()), dict(self._heads or {})
+        sealer, heads = self._sealer_of(self._new_event_id()), dict(self._file.heads or {})
         if doubtful is None:
             return Branch(sealer, heads)
-        self._known.update({one.stream: "volatile" for one in doubtful.sealed})
+        self._file.known.update({one.stream: "volatile" for one in doubtful.sealed})
         self._planned = ()
         return Branch(sealer, heads, doubtful.sealed, doubtful.changes)
 
     def reach(self) -> dict[str, int]:
         """Open the store if it is not open, and make sure of it; give its last positions. Raises CommitFailed."""
-        with self._committing():
+        with self._file.committing():
             return {stream: head.seq for stream, head in self._opened()[0].heads().items()}
 
     def adopt(self, held: Mapping[str, Sequence[Kept]], acknowledged: Mapping[AckKey, Intervals]) -> tuple[Kept, ...]:
@@ -336,7 +291,7 @@ class Keeper:
         """
         branch = self._branch
         assert branch is not None
-        with self._committing():
+        with self._file.committing():
             store, _ = self._opened()
             found = store.heads()
         try:
@@ -348,10 +303,10 @@ class Keeper:
         return self._adopted(branch, store)
 
     def _adopted(self, branch: Branch, store: Store) -> tuple[Kept, ...]:
-        heads = self._heads = store.heads()
+        heads = self._file.heads = store.heads()
         self._branch = None
-        lost = {stream: known for stream, known in self._known.items() if known == "lost"}
-        self._known = {one: "volatile" for one, head in heads.items() if head.epoch == branch.sealer.epoch} | lost
+        lost = {stream: known for stream, known in self._file.known.items() if known == "lost"}
+        self._file.known = {one: "volatile" for one, head in heads.items() if head.epoch == branch.sealer.epoch} | lost
         self.ledgers = {**self.ledgers, **{stream: telling.ledger_of(store, stream) for stream in heads}}
         return kept_of(branch.doubtful)
 
@@ -360,8 +315,7 @@ class Keeper:
     @property
     def signer(self) -> Signer:
         """The key in force."""
-        custody = self._site.custody
-        return self._site.identity.signer if custody is None else custody.signer
+        return self._file.signer
 
     def rotate(self) -> tuple[Kept, ...]:
         """Put a new key in force; give the blocks that say so.
@@ -384,7 +338,7 @@ class Keeper:
         sealed = self._seal_all(sealer, heads, streams, moment)
         kept = self._commit(Doubt({}, sealed, ()), {}, store)
         rotating.switch(custody, gateway)
-        self._keys = (custody.signer.public_key, *self._keys)
+        self._file.trust()
         self.close()
         return kept
 
@@ -392,7 +346,7 @@ class Keeper:
 
     def read(self, stream: str, first: int, last: int, max_bytes: int) -> Reading:
         """Read committed blocks, each proven again."""
-        window = self._believed(lambda store: store.read(stream, first, last, max_bytes))
+        window = self._file.believed(lambda: self._opened()[0].read(stream, first, last, max_bytes))
         for position in window.damaged:
             self._house.suspect(stream, position)
         blocks = tuple(Kept(stream, position, block, header.catalogue) for position, block, header in window.blocks)
@@ -407,68 +361,39 @@ class Keeper:
 
     def close(self) -> None:
         """Close the store; the lock is free then."""
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        self._file.close()
+
+    @property
+    def _store(self) -> Store | None:
+        """The store, None while it is closed."""
+        return self._file.store
 
     def _opened(self) -> tuple[Store, Sealer]:
         """Give the store as it is open; after a failed commit, open it again in a new epoch."""
-        if self._store is None or self._sealer is None:
-            store = self._open_ours()
+        if self._file.store is None or self._sealer is None:
+            store = self._file.open()
             try:
                 self._housekeeping = Housekeeping(self._site.rules, store, self._moment().boot_ns)
                 self._sealer = self._sealer_of(store.epoch)
             except BaseException:  # what it notes may be damaged too, and the lock must not outlive the store
                 store.close()
                 raise
-            self._store, self.epoch = store, store.epoch
-        return self._store, self._sealer
+            self._file.store, self.epoch = store, store.epoch
+        return self._file.store, self._sealer
 
-    def _open_ours(self) -> Store:
-        """Open the store; after the first time, only the very one that we had: another medium is not written to."""
-        path, heads = self._site.path, self._heads
-        if heads is not None and not path.exists():
-            raise BufferUnreadable(path=str(path), reason="the file is gone")
-        if heads is not None:
-            check_room(path)
-        opened = open_store(path, self._keys, heads or {}, condemned=self._doubts > 1)
-        try:
-            if opened.aside is not None:
-                self._note_break(opened)
-            if heads is not None:
-                self._recognise(opened.store, heads, salvaged=bool(opened.aside))
-            if rotating.settle(self._site.custody, self._site.identity.gateway, opened.store):
-                self._keys = (self.signer.public_key, *self._keys)
-        except BaseException:
-            opened.store.close()
-            raise
-        return opened.store
+    def _salvaged(self, found: tuple[Change, ...]) -> None:
+        """Tell of what a salvage found gone, instead of what was planned for the file before."""
+        self._plan(found)
+        if self._branch is not None:
+            self._branch.changes = ()
 
-    def _note_break(self, opened: Opened) -> None:
-        """Note what every stream's next `start` must say; and, of a salvaged file, what is gone unexplained."""
-        store = opened.store
-        self._broken = opened
-        self._known.update(dict.fromkeys((*self._site.catalogues, *store.streams()), "lost"))
-        if opened.aside:
-            self._doubts = 0
-            found = [telling.hole(stream, *run) for stream in store.streams() for run in holes(store, stream)]
-            for stream in store.streams():
-                found += [one for at in bare(store, stream) for one in store.scrub(stream, at, 1).damages]
-            self._plan(tuple(found))
-            if self._branch is not None:
-                self._branch.changes = ()
+    def _absent(self) -> None:
+        """What failed is not in the file, and may be sealed again."""
+        self._doubtful = None
 
-    def _recognise(self, store: Store, heads: dict[str, Head], *, salvaged: bool) -> None:
-        """Make sure of a file that is ours for certain. Of a salvaged one each stream may end anywhere in between."""
-        found, may_be = store.heads(), self._may_be or heads
-        if found not in (heads, may_be) and not (salvaged and between(heads, found, may_be)):
-            raise BufferUnreadable(path=str(self._site.path), reason="another file stands in its place")
-        store.make_sure()
-        if found == heads:  # what failed is not there, and may be sealed again
-            self._doubtful = None
-        elif not salvaged:  # it is there, and all that was planned with it is done
-            self._planned = ()
-        self._heads, self._may_be = found, None
+    def _there(self) -> None:
+        """What failed is in the file, and all that was planned with it is done."""
+        self._planned = ()
 
     def _sealer_of(self, epoch: bytes) -> Sealer:
         identity, custody = self._site.identity, self._site.custody

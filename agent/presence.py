@@ -4,7 +4,8 @@ What is always true here:
 
 - `online` goes before everything; its session number counts within the running store's epoch, so that a late will of
   an older session can be told from the present.
-- `state` is told when something changed that matters at once, and each minute; never while the last is unanswered.
+- `state` is told when something changed that matters at once, and else every five minutes: each minute it was more than
+  all blocks of a small station. Never while the last is unanswered.
 - What is larger than the server's Maximum Packet Size is reported and left out.
 """
 
@@ -18,7 +19,7 @@ from agent.dispatch import Answers
 from agent.health import Document
 from agent.state import compact, essence
 
-STATE_EVERY_S = 60.0
+STATE_EVERY_S = 300.0
 STATE_SETTLES_S = 2.0
 FAREWELL_S = 0.3
 
@@ -43,7 +44,7 @@ class Presence:
         self._answers = answers
 
     async def run(self, greeting: Message) -> NoReturn:
-        """Publish `online`, then `state` whenever it changed and at least once a minute."""
+        """Publish `online`, then `state` whenever it changed and at least every five minutes."""
         self._answers.retained(greeting)
         loop = asyncio.get_running_loop()
         told: Document = {}

@@ -5,7 +5,8 @@ What is always true here:
 - Whatever stands here stands in `status` too, under the same names and with the same meaning. What is nothing there (no
   fault, no error, none missed) is left out here, and when a device was last heard where it is alive.
 - It is made from a document that concerns one uplink's streams already; nothing is added to it.
-- What is worth telling at once is what is up, alive, in trouble, or no longer to be believed; not a figure that moves.
+- What is worth telling at once is what runs, is up, alive, parked, in trouble, lost, or no longer to be believed; not a
+  figure that moves: a platform counts blocks by itself.
 """
 
 from collections.abc import Iterable
@@ -36,11 +37,12 @@ def compact(status: Document) -> Document:
 def essence(state: Document) -> Document:
     """Leave of a compact state what is worth telling at once."""
     links = {
-        name: (link["up"], {device: facts["alive"] for device, facts in link["devices"].items()})
+        name: (link["up"], {device: facts["alive"] for device, facts in link["devices"].items()}, link.get("parked"))
         for name, link in state.get("links", {}).items()
     }
-    alarms_told = {name: state.get(name) for name in ("buffer", "key_error", "config_error")}
-    return {"links": links, "clock": state["clock"].get("quality"), **alarms_told}
+    lost = {name: list(uplink.get("lost", {})) for name, uplink in state.get("uplinks", {}).items()}
+    told = {name: state.get(name) for name in ("buffer", "key", "key_error", "config", "config_error")}
+    return {"links": links, "lost": lost, "clock": state["clock"].get("quality"), **told}
 
 
 def alarms(buffer: Document) -> Document:

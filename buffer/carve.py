@@ -27,6 +27,8 @@ _LONGEST_VARINT = 9
 _BLOB = 12
 """Serial types from here on are blobs where they are even, text where they are odd."""
 _MOST_COLUMNS = 8
+PAGE_SIZES = (512, 1024)
+"""Of the files that any version has made."""
 
 
 class Row(NamedTuple):
@@ -60,6 +62,21 @@ class Pages:
         count = -(-len(self._main) // self.size)
         yield from range(1, count + 1)
         yield from (number for number in sorted(self._frames) if number > count)
+
+
+def carve(path: Path) -> Iterator[Row]:
+    """Give every row of a file and its log; where both their heads are damaged, by every size that pages can have."""
+    for size in _page_sizes(path):
+        yield from rows(Pages(path, size))
+
+
+def _page_sizes(path: Path) -> tuple[int, ...]:
+    """Give the size of a file's pages as its head says, else the log's; all there are where neither can be believed."""
+    said = (
+        int.from_bytes(_bytes_of(path)[16:18], "big"),
+        int.from_bytes(_bytes_of(path.with_name(f"{path.name}-wal"))[8:12], "big"),
+    )
+    return next(((size,) for size in said if size in PAGE_SIZES), PAGE_SIZES)
 
 
 def rows(pages: Pages) -> Iterator[Row]:

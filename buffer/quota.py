@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from buffer.tables import Space
 
 HEADER_BYTES = 512
-"""What a block without payload takes of the file: two to a page."""
+"""What a block without payload takes of the file."""
 PRUNE_ABOVE = 10
 """Headers may take this part of `limit`: a tenth."""
 LEAST_SPARE = 3 << 20
-"""What is left free however small the reserve: a log of a thousand pages, its index, and room to open the file."""
+"""What is left free however small the reserve: a log of a megabyte and a commit, its index, room to open the file."""
 _MOST_HEADROOM, _LEAST_HEADROOM = 16 << 20, 256 << 10
 
 

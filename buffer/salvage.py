@@ -33,7 +33,7 @@ from buffer.block import (
     payload_bytes,
     trust,
 )
-from buffer.carve import Pages, Row, rows
+from buffer.carve import Row, carve
 from buffer.changes import DAMAGED, EVICTED, GONE, LOST, PRUNED
 from buffer.columnar import decode_payload
 from buffer.errors import BlockInvalid, BufferUnreadable, StoreFull
@@ -42,7 +42,7 @@ from buffer.intervals import Intervals
 from buffer.layout import catalogue_digest
 from buffer.schema import HEAD
 from buffer.seal import Head
-from buffer.store import PAGE_SIZE, Store
+from buffer.store import Store
 from buffer.tables import decode_head, encode_head, take_lock
 
 _PARTS = ("-wal", "-shm", "-journal", "")
@@ -80,7 +80,7 @@ def finish(path: Path) -> str | None:
 def is_ours(path: Path, keys: Iterable[bytes]) -> bool:
     """Say whether a file that is not marked as ours has a block of ours."""
     trusted = trust(tuple(keys))
-    return any(_block(trusted, row) is not None for row in rows(Pages(path, PAGE_SIZE)))
+    return any(_block(trusted, row) is not None for row in carve(path))
 
 
 def holes(store: Store, stream: str) -> list[tuple[int, int]]:
@@ -170,7 +170,7 @@ class _Salvage:
         self._copies: dict[str, Head] = {}
 
     def carry(self, kept: Path) -> None:
-        for chunk in _chunks(rows(Pages(kept, PAGE_SIZE)), _MANY):
+        for chunk in _chunks(carve(kept), _MANY):
             self._db.execute("BEGIN IMMEDIATE")
             for row in chunk:
                 self._take(row)

@@ -26,7 +26,7 @@ def buffer(seal):
 NOMINAL = [group(100, "uint16", 1, device=f"d{i}") for i in range(10)]
 
 
-@pytest.mark.parametrize(("seal", "kept", "written"), [("1s", 2.57, 11.6), ("10s", 0.84, 2.3)])
+@pytest.mark.parametrize(("seal", "kept", "written"), [("1s", 2.6, 12.9), ("10s", 0.8, 2.6)])
 def test_the_nominal_station_costs_what_was_measured(seal, kept, written):
     """1,000 readings/s of uint16: bytes a reading in the file and to flash, within a quarter."""
     cost = estimate(NOMINAL, buffer(seal))
@@ -44,6 +44,13 @@ def test_a_small_station_costs_what_was_measured(seal, on_air):
     block = on_air * 10 * block_s / 5 - 103
     assert block * DAY_S / block_s <= cost.kept_bytes <= 2.4 * block * DAY_S / block_s
     assert cost.written_bytes / readings > on_air
+
+
+@pytest.mark.parametrize(("seal", "written_mb"), [("5s", 153), ("10s", 79), ("30s", 30)])
+def test_a_small_station_writes_what_was_measured(seal, written_mb):
+    """Ten uint16 every 5 s, the buffer full: megabytes a day, within a quarter."""
+    cost = estimate([group(10, "uint16", 5)], buffer(seal))
+    assert cost.written_bytes / 1e6 == pytest.approx(written_mb, rel=0.25)
 
 
 def test_streams_cost_a_block_each_and_share_the_commit():

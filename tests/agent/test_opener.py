@@ -154,7 +154,7 @@ def test_corruption_met_while_running_is_salvaged_and_polling_goes_on(path):
     bench = Bench(path, second=1000)
     bench.keeper.close()
     data = bytearray(path.read_bytes())
-    data[(root - 1) * 1024 : root * 1024] = b"\x05" * 1024
+    data[(root - 1) * PAGE_SIZE : root * PAGE_SIZE] = b"\x05" * PAGE_SIZE
     path.write_bytes(data)
     bench.keeper.read("main", 1, 5, 1000)
     bench.seal(1)

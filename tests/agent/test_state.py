@@ -10,6 +10,7 @@ from agent.state import compact, essence
 from drivers.api import Parked
 
 MS = 10**6
+REFUSED = Parked("device-1", "holding", 300, 2, ("energy",), "modbus.parked-address")
 
 
 def station(devices=10):
@@ -48,7 +49,7 @@ def at(document, path):
 
 
 def test_a_state_of_ten_devices_is_less_than_two_kilobytes():
-    """It is told each minute over a metered link."""
+    """It is told every few minutes over a metered link."""
     told = json.dumps(compact(station().document(123_456_789_999_000, "province")), separators=(",", ":"))
     assert len(told.encode()) < 2000
 
@@ -87,8 +88,7 @@ def test_everything_that_is_asked_for_is_told():
 def test_nothing_is_told_that_status_does_not_say():
     """The same names, the same figures; and nothing of a stream that is not given."""
     health = station()
-    refused = Parked("device-1", "holding", 300, 2, ("energy",), "modbus.parked-address")
-    health.links["bus-1"].parked = lambda: [refused]
+    health.links["bus-1"].parked = lambda: [REFUSED]
     health.links["bus-2"].devices["device-2"].stream = "side"
     document = health.document(86_400 * 10**9, "province")
     state = compact(document)
@@ -115,13 +115,17 @@ def test_nothing_is_told_that_status_does_not_say():
         (lambda health: setattr(health, "buffer_alarm", ("buffer.full", {})), True),
         (lambda health: setattr(health, "config_error", ("agent.reload-refused", {})), True),
         (lambda health: setattr(health, "key_error", ("agent.key-lost", {})), True),
+        (lambda health: setattr(health, "config_digest", "00" * 32), True),
+        (lambda health: setattr(health, "key_id", "00" * 32), True),
+        (lambda health: setattr(health.links["bus-1"], "parked", lambda: [REFUSED]), True),
+        (lambda health: health.uplinks["province"].lose("main", "too-large"), True),
         (lambda health: setattr(health.uplinks["province"], "bytes_sent", 5), False),
         (lambda health: setattr(health.links["bus-1"].devices["device-1"], "missed", 5), False),
         (lambda health: health.uplinks["province"].acknowledge("main"), False),
     ],
 )
 def test_a_change_is_told_at_once_where_it_matters(change, at_once):
-    """A figure that moves waits for the minute."""
+    """A figure that moves waits."""
     health = station()
     before = essence(compact(health.document(5, "province")))
     change(health)

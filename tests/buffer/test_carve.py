@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from buffer.carve import Pages, rows
+from buffer.carve import PAGE_SIZES, Pages, carve, rows
 
 SIZE = 1024
 LENGTHS = (0, 1, 100, *range(660, 840, 7), 1000, 1100, *range(1690, 1860, 7), 5000, 30_000)
@@ -20,10 +20,10 @@ def file(tmp_path):
     return tmp_path / "any.db"
 
 
-def table(file):
+def table(file, size=SIZE):
     """Make a database with one table; give the connection."""
     db = sqlite3.connect(file, isolation_level=None)
-    db.execute(f"PRAGMA page_size = {SIZE}")
+    db.execute(f"PRAGMA page_size = {size}")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("CREATE TABLE t (position INTEGER PRIMARY KEY, envelope BLOB, payload BLOB, gone INTEGER)")
     return db
@@ -69,6 +69,24 @@ def test_every_row_of_a_file_is_found_whatever_its_length(file):
     assert carved(file) == {(at, (None, one, two, gone)) for at, one, two, gone in wanted} | {
         (900, (None, b"", None, 5))
     }
+
+
+@pytest.mark.parametrize("size", PAGE_SIZES)
+@pytest.mark.parametrize("heads", [("",), ("-wal",), ()])
+def test_pages_of_every_size_that_was_ever_used_are_carved(file, tmp_path, size, heads):
+    """The size is told by the head of the file, by the log's where that is damaged, and guessed where both are."""
+    row = (1, bytes(300), b"\x05" * 5000, 0)
+    with closing(table(file, size)) as db:
+        db.execute("INSERT INTO t VALUES (?, ?, ?, ?)", row)
+        db.execute("PRAGMA wal_checkpoint")
+        db.execute("INSERT INTO t VALUES (2, x'01', NULL, 1)")
+        copy = tmp_path / "copy.db"
+        for end in ("", "-wal"):
+            data = bytearray(file.with_name(f"any.db{end}").read_bytes())
+            data[:32] = data[:32] if end in heads else b"\xff" * 32
+            copy.with_name(f"copy.db{end}").write_bytes(data)
+    found = {(one.rowid, one.columns) for one in carve(copy)}
+    assert {(1, (None, *row[1:])), (2, (None, b"\x01", None, 1))} <= found
 
 
 def test_what_stands_in_the_log_alone_is_found(file, tmp_path):

@@ -5,13 +5,13 @@ import sqlite3
 from contextlib import closing, contextmanager
 
 import pytest
-from chains import Station, event_batch, fill, key, resigned, station_of
+from chains import METER, SECOND, Station, event_batch, fill, key, resigned, station_of
 
 from buffer.block import KIND_DATA, KIND_DEFINITIONS, KIND_EVENTS, Block, read_header
 from buffer.changes import DAMAGED, GONE, LOST, PRUNED, Account, Damage, Loss
 from buffer.errors import BufferCorrupt, BufferUnreadable, StoreFull
 from buffer.evict import Evictor
-from buffer.frame import Event
+from buffer.frame import Event, Frame
 from buffer.intervals import Intervals
 from buffer.prune import Pruner
 from buffer.salvage import bare, finish, holes, is_ours, recover
@@ -64,6 +64,40 @@ def test_every_block_of_every_stream_is_carried_to_its_own_position(path):
         assert store.catalogue(catalogue) == layouts
         assert store.append([station_of(store).seal()])["main"].start == 202
     assert path.with_name("buffer.db.broken-1").read_bytes() == before
+
+
+def test_a_file_of_larger_pages_is_opened_as_it_is_and_salvaged_into_smaller_ones(path):
+    """Buffers of earlier versions have pages of 1,024 bytes."""
+    with Store.open(path, TRUSTED, page_size=1024) as store:
+        blocks = fill(store, 60)
+    with Store.open(path, TRUSTED) as store:
+        blocks += fill(store)
+        assert store.space().page_size == 1024
+    with salvaged(path) as store:
+        assert store.space().page_size == 512
+        assert [block for _, block, _ in store.read("main", 1, 1000).blocks] == blocks
+
+
+def test_what_was_evicted_does_not_come_back_from_free_pages(path):
+    """Pages that become free keep what they held: the row without payload is the later one."""
+    with Store.open(path, TRUSTED) as store:
+        station, blocks = station_of(store), []
+        for second in range(40):
+            batch = Batch()
+            for at in range(200):
+                batch.add_frame(METER, Frame(second * SECOND + at, 3_000_000, (at * at * second % 65_521, float(at))))
+            sealed = station.seal(batch)
+            store.append([sealed])
+            blocks += sealed.blocks
+    with Store.open(path, TRUSTED) as store:
+        eviction = Evictor(store, store.trusted).oldest("main", Intervals([(1, 30)]), "delivered")
+        store.append([station_of(store).seal(event_batch(eviction))], changes=[eviction])
+        counts = store.counts("main")
+    data = path.read_bytes()
+    assert any(block.payload in data for block in blocks[1:30])
+    with salvaged(path) as store:
+        assert store.counts("main") == counts
+        assert store.rows("main", 6, 6)[0][1].payload is None
 
 
 def test_a_second_broken_file_has_a_name_of_its_own(path):

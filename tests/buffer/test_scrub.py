@@ -10,7 +10,7 @@ from buffer.changes import DAMAGED, LOST, Account, Damage, Loss
 from buffer.errors import BufferCorrupt, ChainBroken
 from buffer.evict import Evictor
 from buffer.intervals import Intervals
-from buffer.store import Reader, Store
+from buffer.store import PAGE_SIZE, Reader, Store
 
 TRUSTED = [key().public_key]
 
@@ -131,7 +131,7 @@ def test_a_walk_over_pages_that_make_no_sense_says_so(path):
         fill(store, 60)
         root = store._rows("SELECT rootpage FROM sqlite_schema WHERE name = 'block_1'")[0][0]
     data = bytearray(path.read_bytes())
-    data[(root - 1) * 1024 : root * 1024] = b"\x05" * 1024
+    data[(root - 1) * PAGE_SIZE : root * PAGE_SIZE] = b"\x05" * PAGE_SIZE
     path.write_bytes(data)
     with Reader(path) as reader, pytest.raises(BufferCorrupt):
         reader.present("main")

@@ -151,7 +151,7 @@ def test_the_file_is_as_it_was_decided(store, path):
     pragmas = {
         name: store._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "page_size")
     }
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "page_size": 1024}
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "page_size": 512}
 
 
 def test_opening_an_existing_buffer_imports_no_command_line_library(path):

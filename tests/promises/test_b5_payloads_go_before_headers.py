@@ -79,7 +79,7 @@ def test_when_room_is_needed_the_oldest_delivered_payloads_go_first(tmp_path):
     path = tmp_path / "buffer.db"
     small = Small(path)
     small.seal(300, settled=100, frames=400)
-    ledger = small.seal(20, frames=400)
+    ledger = small.seal(50, frames=400)
     assert 0 < ledger.evicted <= 100
     assert dict(ledger.reasons) == {"delivered": ledger.evicted}
     found = rows(path)
@@ -202,7 +202,7 @@ def test_a_commit_that_found_no_room_finds_it_when_it_is_tried_again(tmp_path):
     """Payloads go in the very commit that needs their room; nothing that was given is lost."""
     path = tmp_path / "buffer.db"
     small = Small(path)
-    ledger = small.seal(360, settled=350)
+    ledger = small.seal(480, settled=470)
     large = noisy(99_999, 60_000)
     with pytest.raises(StoreFull):
         small.keeper.seal({"main": large}, {})

@@ -167,7 +167,7 @@ async def starts(around: Site, size: Size) -> list[Figure]:
     figures = [_start_figure(group, "nothing stored", empty)]
     most = start.affordable(size.blocks, size.making_s)
     for blocks in dict.fromkeys((most // 50, most)):
-        folder = start.past(blocks)
+        folder = start.past(around.directory, blocks)
         runs = [await start.first_durable_s(around, "", folder) for _ in range(max(1, size.runs))]
         figures.append(_start_figure(group, f"{blocks:,} blocks stored", runs))
     return figures

@@ -118,13 +118,14 @@ def padded(folder: Path, load: Load, blocks: int) -> int:
         database.execute("CREATE TEMP TABLE genuine AS SELECT * FROM block_1 ORDER BY position")
         genuine = database.execute("SELECT envelope, payload FROM genuine").fetchall()
         database.execute("DELETE FROM block_1")
+        into = "INSERT INTO block_1 (position, envelope, payload)"
         copies = f"SELECT ? + value, envelope, payload FROM filler JOIN genuine ON position = 1 + value % {held}"
         numbers = "WITH RECURSIVE filler(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM filler WHERE value < ?)"
         for start in range(0, more, FILLED_AT_ONCE):
             count = min(FILLED_AT_ONCE, more - start)
-            database.execute(f"{numbers} INSERT INTO block_1 {copies}", (count, start))
+            database.execute(f"{numbers} {into} {copies}", (count, start))
         moved = renumbered(genuine, more, load_or_create(folder / "device.key")[0])
-        database.executemany("INSERT INTO block_1 (position, envelope, payload) VALUES (?, ?, ?)", moved)
+        database.executemany(f"{into} VALUES (?, ?, ?)", moved)
         database.execute("DELETE FROM acknowledged WHERE uplink = ''")
         database.execute("UPDATE acknowledged SET intervals = ?", (dumps([1, held + more]),))
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -133,4 +134,4 @@ def padded(folder: Path, load: Load, blocks: int) -> int:
 
 
 if __name__ == "__main__":
-    print(*padded(Path(sys.argv[1]), Load(1, 10), int(sys.argv[2])))
+    print(padded(Path(sys.argv[1]), Load(1, 10), int(sys.argv[2])))

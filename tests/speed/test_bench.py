@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from speed import history, start
 from speed.bench import PARTS
 from speed.figures import BEGIN, END, Figure, rewrite, table
 from speed.loads import percentile
@@ -55,6 +57,20 @@ def test_a_document_without_a_place_for_the_table_is_left_alone(tmp_path: Path) 
     with pytest.raises(ValueError, match="no place"):
         rewrite(document, "table")
     assert document.read_text() == "words\n"
+
+
+def test_a_kept_past_is_made_again_once_other_code_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a table that has changed since goes unnoticed for as long as the buffer of an earlier day is there."""
+    monkeypatch.setattr(start, "KEPT_FROM", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made: list[Path] = []
+    monkeypatch.setattr(history, "padded", lambda folder, _load, _blocks: made.append(folder))
+    first = start.past(tmp_path / "unused", 5)
+    assert start.past(tmp_path / "unused", 5) == first
+    assert made == [first]
+    (first / "made").write_text("")
+    start.past(tmp_path / "unused", 5)
+    assert made == [first, first]
 
 
 def test_percentiles_are_of_what_was_seen() -> None:
