@@ -34,6 +34,7 @@ from agent.poller import House
 from agent.recorder import Recorder
 from agent.reload import Reloader, carriers, catalogues
 from agent.settings import Settings
+from agent.state import State
 from agent.time_floor import TimeFloor
 from agent.timekeeper import Timekeeper
 from agent.uplink import Uplink
@@ -181,7 +182,7 @@ class App:
             endpoints_of(f"{self._config.gateway.id}.{name}", settings),
             self._recorder,
             health,
-            lambda: self._health.document(self._clock.boot_ns(), name),
+            State(self._health, name, self._clock.boot_ns),
             self._rng,
             partial(push_mail.serve, name=name, root=carriage.root, pushes=self._ota)
             if "config" in settings.accept

@@ -11,13 +11,13 @@ What is always true here:
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import NoReturn
 
+from agent.beat import beat
 from agent.broker import FIRST_FAILURE, Message, Session
 from agent.dispatch import Answers
 from agent.health import Document
-from agent.state import compact, essence
+from agent.state import State
 
 STATE_EVERY_S = 300.0
 STATE_SETTLES_S = 2.0
@@ -37,7 +37,7 @@ def _json(root: str, topic: str, document: Document) -> Message:
 class Presence:
     """The retained topics of one uplink over one session."""
 
-    def __init__(self, root: str, session: Session, state: Callable[[], Document], answers: Answers) -> None:
+    def __init__(self, root: str, session: Session, state: State, answers: Answers) -> None:
         self._root = root
         self._session = session
         self._state = state
@@ -47,14 +47,14 @@ class Presence:
         """Publish `online`, then `state` whenever it changed and at least every five minutes."""
         self._answers.retained(greeting)
         loop = asyncio.get_running_loop()
-        told: Document = {}
+        told: object = None
         told_s = -STATE_EVERY_S
         while True:
-            state = compact(self._state())
-            if loop.time() - told_s >= STATE_EVERY_S or essence(state) != told:
-                told, told_s = essence(state), loop.time()
-                await asyncio.wait([self._tell(_json(self._root, "state", state))])
-            await asyncio.sleep(STATE_SETTLES_S)
+            essence = self._state.essence()
+            if loop.time() - told_s >= STATE_EVERY_S or essence != told:
+                told, told_s = essence, loop.time()
+                await asyncio.wait([self._tell(_json(self._root, "state", self._state.document()))])
+            await beat(STATE_SETTLES_S)
 
     def _tell(self, message: Message) -> asyncio.Future[int]:
         if self._session.fits(message):

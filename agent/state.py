@@ -9,14 +9,32 @@ What is always true here:
   figure that moves: a platform counts blocks by itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 
-from agent.health import Document
+from agent.health import Document, Health, LinkHealth
 
 _WHOLE = ("gateway", "version", "key", "config", "uptime_s", "boot_ns", "clock")
 _LEDGER = ("seq", "digest", "sealed", "held", "readings")
 """Of a stream, even where they are zero; other figures of its ledger only where they are not."""
 _ALARMS = ("error", "alarm", "volatile")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What one uplink is told, whenever it is asked for. `now_ns` gives boot time."""
+
+    health: Health
+    uplink: str
+    now_ns: Callable[[], int]
+
+    def document(self) -> Document:
+        """Render it."""
+        return compact(self.health.document(self.now_ns(), self.uplink))
+
+    def essence(self) -> object:
+        """Give what of it is worth telling at once, to be compared."""
+        return essence(self.health, self.uplink)
 
 
 def compact(status: Document) -> Document:
@@ -34,15 +52,23 @@ def compact(status: Document) -> Document:
     )
 
 
-def essence(state: Document) -> Document:
-    """Leave of a compact state what is worth telling at once."""
-    links = {
-        name: (link["up"], {device: facts["alive"] for device, facts in link["devices"].items()}, link.get("parked"))
-        for name, link in state.get("links", {}).items()
-    }
-    lost = {name: list(uplink.get("lost", {})) for name, uplink in state.get("uplinks", {}).items()}
-    told = {name: state.get(name) for name in ("buffer", "key", "key_error", "config", "config_error")}
-    return {"links": links, "lost": lost, "clock": state["clock"].get("quality"), **told}
+def essence(health: Health, uplink: str) -> object:
+    """Give what is worth telling an uplink at once, to be compared with what it was told; nothing is rendered."""
+    mine = health.uplinks[uplink]
+    links = () if mine.restricted else health.links.items()
+    return (
+        tuple((name, told) for name, link in links if (told := _essence_of(link, mine.streams))),
+        tuple(mine.lost),
+        (health.key_id, health.key_error, health.config_digest, health.config_error),
+        (health.buffer_error, health.buffer_alarm, health.volatile, health.clock.get("quality")),
+    )
+
+
+def _essence_of(link: LinkHealth, streams: Collection[str]) -> object:
+    """Give of a link what is worth telling at once; nothing where none of its devices is the uplink's concern."""
+    alive = [(name, device.alive) for name, device in link.devices.items() if device.stream in streams]
+    parked = [one for one in link.parked() if link.devices[one.device].stream in streams]
+    return (link.up, alive, parked) if alive else ()
 
 
 def alarms(buffer: Document) -> Document:

@@ -26,7 +26,7 @@ from agent.companions import until_one_ends
 from agent.confirm import Unconfirmed
 from agent.dispatch import Answers
 from agent.errors import BrokerDown, BrokerRefused
-from agent.health import Document, UplinkHealth
+from agent.health import UplinkHealth
 from agent.inbox import ACK, RESEND, Inbox
 from agent.kept import Kept
 from agent.lanes import Lanes
@@ -39,6 +39,7 @@ from agent.resend import Resends
 from agent.route import RETURN_S, SHORT_SESSIONS, Route
 from agent.sockets import reachable
 from agent.start import CHOSEN, is_chosen, skipped
+from agent.state import State
 from buffer.errors import BufferFault
 
 LOOK_AT_FILES_S = 5.0
@@ -64,7 +65,7 @@ class Uplink:
         endpoints: Sequence[Endpoint],
         recorder: Recorder,
         health: UplinkHealth,
-        state: Callable[[], Document],
+        state: State,
         rng: random.Random,
         pushes: Pushes | None = None,
     ) -> None:

@@ -12,6 +12,7 @@ from agent.broker import Endpoint
 from agent.carrier import Carriage
 from agent.formats.teller import Signed
 from agent.health import UplinkHealth
+from agent.state import State
 from agent.uplink import Uplink
 from buffer.block import decode_block
 from buffer.intervals import Intervals
@@ -33,7 +34,7 @@ async def carrying(
         [Endpoint("127.0.0.1", broker.port, f"station-1.{name}", protocol=protocol, window=window)],
         bench.recorder,
         health,
-        lambda: bench.health.document(bench.clock.boot_ns(), name),
+        State(bench.health, name, bench.clock.boot_ns),
         random.Random(1),
     )
     task = asyncio.create_task(uplink.run())

@@ -16,6 +16,7 @@ from agent.broker import Endpoint, Message, Session, connect
 from agent.carrier import Carriage
 from agent.formats.teller import Signed
 from agent.health import UplinkHealth
+from agent.state import State
 from agent.uplink import Uplink
 
 
@@ -46,7 +47,7 @@ class Fleet:
             [endpoint],
             bench.recorder,
             health,
-            lambda: bench.health.document(bench.clock.boot_ns(), name),
+            State(bench.health, name, bench.clock.boot_ns),
             rng,
         )
 

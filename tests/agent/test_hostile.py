@@ -21,6 +21,7 @@ from agent.carrier import Carriage
 from agent.errors import BrokerDown, BrokerRefused
 from agent.formats.teller import Signed
 from agent.health import UplinkHealth
+from agent.state import State
 from agent.uplink import Uplink
 
 SCHEDULES = int(os.environ.get("TRAMBIEN_SCHEDULES", "60"))
@@ -197,7 +198,7 @@ async def test_a_refused_stream_does_not_stop_another(tmp_path: Path, monkeypatc
             [Endpoint("127.0.0.1", broker.port, "x")],
             bench.recorder,
             health,
-            lambda: bench.health.document(bench.clock.boot_ns(), "province"),
+            State(bench.health, "province", bench.clock.boot_ns),
             random.Random(1),
         )
         task = asyncio.create_task(uplink.run())

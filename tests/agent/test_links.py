@@ -27,6 +27,7 @@ from agent.formats.teller import Signed
 from agent.health import UplinkHealth
 from agent.sockets import reachable
 from agent.start import OLDEST, Start
+from agent.state import State
 from agent.uplink import Uplink
 
 
@@ -262,7 +263,7 @@ async def running(
         endpoints,
         bench.recorder,
         health,
-        lambda: bench.health.document(bench.clock.boot_ns(), name),
+        State(bench.health, name, bench.clock.boot_ns),
         random.Random(1),
     )
     task = asyncio.create_task(uplink.run())

@@ -12,6 +12,7 @@ from agent.broker import Message, connect
 from agent.dispatch import Answers
 from agent.health import Document, Health, UplinkHealth
 from agent.presence import Presence, online
+from agent.state import State
 
 ROOT = "trambien/v1/station-1"
 
@@ -35,7 +36,7 @@ async def tell(platform: Platform, health: Health, settle_s: float, act) -> None
 
         answers = Answers(lambda *_: None, retained, lambda *_: None, lambda _: None)
         moved = iter(range(1, 1 << 30))
-        one = Presence(ROOT, session, lambda: health.document(next(moved), "province"), answers)
+        one = Presence(ROOT, session, State(health, "province", lambda: next(moved)), answers)
         running = asyncio.create_task(one.run(online(ROOT, b"E" * 8, 1, up=True)))
         try:
             await act()

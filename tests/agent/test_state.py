@@ -127,9 +127,9 @@ def test_nothing_is_told_that_status_does_not_say():
 def test_a_change_is_told_at_once_where_it_matters(change, at_once):
     """A figure that moves waits."""
     health = station()
-    before = essence(compact(health.document(5, "province")))
+    before = essence(health, "province")
     change(health)
-    assert (essence(compact(health.document(9, "province"))) != before) == at_once
+    assert (essence(health, "province") != before) == at_once
 
 
 def test_an_uplink_of_some_points_hears_nothing_of_links():
@@ -137,5 +137,17 @@ def test_an_uplink_of_some_points_hears_nothing_of_links():
     health = station()
     health.uplinks["province"].restricted = True
     state = compact(health.document(5, "province"))
+    before = essence(health, "province")
     assert "links" not in state
-    assert essence(state)["links"] == {}
+    health.links["bus-1"].fail(5, "modbus.unreachable", {})
+    assert essence(health, "province") == before
+
+
+def test_what_befalls_devices_of_other_streams_is_not_told():
+    """Not even by a message that says nothing of them."""
+    health = station()
+    health.links["press"] = LinkHealth("modbus", {"press": DeviceHealth("side", alive=True)}, up=True)
+    before = essence(health, "province")
+    health.links["press"].fail(5, "modbus.unreachable", {})
+    health.links["press"].devices["press"].alive = False
+    assert essence(health, "province") == before

@@ -17,6 +17,7 @@ from agent.carrier import Carriage
 from agent.errors import BrokerDown
 from agent.formats.teller import Signed
 from agent.health import UplinkHealth
+from agent.state import State
 from agent.uplink import Uplink
 from buffer.block import decode_block
 from buffer.errors import BufferUnreadable
@@ -51,7 +52,7 @@ async def carrying(
         (platform.endpoint("station-1", **changes),),
         bench.recorder,
         health,
-        lambda: bench.health.document(bench.clock.boot_ns(), "province"),
+        State(bench.health, "province", bench.clock.boot_ns),
         random.Random(1),
     )
     task = asyncio.create_task(uplink.run())

@@ -20,6 +20,7 @@ from rig import GROUP, Bench
 from agent.carrier import Carriage
 from agent.formats.teller import Signed
 from agent.health import UplinkHealth
+from agent.state import State
 from agent.uplink import Uplink
 from buffer.frame import Frame
 
@@ -51,7 +52,7 @@ class Station:
             [far.endpoint()],
             bench.recorder,
             self.health,
-            lambda: bench.health.document(0, "province"),
+            State(bench.health, "province", bench.clock.boot_ns),
             random.Random(),
         )
 

@@ -36,6 +36,7 @@ from agent.keeper import Keeper
 from agent.kept import Identity, Kept, Site
 from agent.owner import Owner
 from agent.recorder import Recorder
+from agent.state import State
 from agent.uplink import Uplink
 from agent.uplink_settings import carriage_of
 from buffer.block import ClockQuality
@@ -171,9 +172,7 @@ async def send(directory: Path, port: int, name: str, fresh: int) -> dict[str, f
     told = health.uplinks[name] = UplinkHealth(("main",))
     pair = [str(directory / file) for file in ("ca.pem", "station-1.pem", "station-1.key")]
     endpoint = Endpoint("localhost", port, f"station-1.{name}", *pair)
-    uplink = Uplink(
-        carriage, [endpoint], recorder, told, lambda: health.document(clock.boot_ns(), name), random.Random()
-    )
+    uplink = Uplink(carriage, [endpoint], recorder, told, State(health, name, clock.boot_ns), random.Random())
     blocks, before = told.pending["main"], resident()
     lateness = Lateness(recorder)
     sealing = asyncio.create_task(recorder.run()) if fresh else None

@@ -18,6 +18,7 @@ from agent.formats.opening import Points
 from agent.formats.teller import Reencoded
 from agent.health import UplinkHealth
 from agent.kept import Kept
+from agent.state import State
 from agent.uplink import Uplink
 from buffer.block import ClockQuality, payload_bytes, read_header
 from buffer.columnar import decode_payload
@@ -83,7 +84,7 @@ async def carrying(
         (platform.endpoint("station-1", **changes),),
         bench.recorder,
         health,
-        lambda: bench.health.document(bench.clock.boot_ns(), "province"),
+        State(bench.health, "province", bench.clock.boot_ns),
         random.Random(1),
     )
     task = asyncio.create_task(uplink.run())

@@ -26,6 +26,7 @@ from agent.formats import encoding
 from agent.formats.api import Station
 from agent.formats.placing import ChainPlacer
 from agent.health import UplinkHealth
+from agent.state import State
 from agent.uplink import Uplink
 from buffer.block import ClockQuality
 from buffer.frame import Frame
@@ -48,7 +49,7 @@ async def told(bench: Bench, platform: Platform, settings: Settings) -> AsyncIte
         (platform.endpoint("station-1"),),
         bench.recorder,
         health,
-        lambda: bench.health.document(bench.clock.boot_ns(), "province"),
+        State(bench.health, "province", bench.clock.boot_ns),
         random.Random(1),
     )
     async with await connect(platform.endpoint("platform")) as session:
