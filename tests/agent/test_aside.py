@@ -60,7 +60,7 @@ def test_a_configuration_comes_back_as_records_with_the_places_asked_for(tmp_pat
 
 def test_faults_come_back_in_the_order_of_the_file(tmp_path):
     """All of them, those of the main file first."""
-    file = tmp_path / "gateway.yaml"
+    file = tmp_path / "station.yaml"
     file.write_text(FILE.replace("2MB", "2 apples").replace("1s", "x"))
     (tmp_path / "links.d").mkdir()
     (tmp_path / "links.d" / "a.yaml").write_text("links: 5\n")
@@ -68,8 +68,8 @@ def test_faults_come_back_in_the_order_of_the_file(tmp_path):
         aside.ask("read", file, None, ())
     told = [(fault.code, fault.file.name, fault.line) for fault in caught.value.faults]
     assert told == [
-        ("config.bad-size", "gateway.yaml", 3),
-        ("config.bad-duration", "gateway.yaml", 5),
+        ("config.bad-size", "station.yaml", 3),
+        ("config.bad-duration", "station.yaml", 5),
         ("config.not-mapping", "a.yaml", 1),
     ]
 

@@ -10,7 +10,7 @@ from chains import SECOND, WALL
 from golden import PRESS, data_block, station, told
 from settings import uplink_of
 
-from agent import settings
+from agent import reading
 from agent.clock import SystemClock
 from agent.formats import make
 from agent.formats.sandbox import FILTERS
@@ -83,7 +83,7 @@ def test_the_configuration_of_the_page_loads_and_its_template_says_what_is_shown
     assert shown
     file = tmp_path / "gateway.yaml"
     file.write_text(shown[1], encoding="utf-8")
-    uplinks = settings.read(file, SystemClock()).loaded.config.uplinks
+    uplinks = reading.read(file, SystemClock()).loaded.config.uplinks
     assert {uplink.format for uplink in uplinks.values()} == {"json", "thingsboard", "template"}
     first = messages(uplinks["own"])[0]
     assert first.topic == "messages/meter/voltage"
