@@ -10,7 +10,7 @@ What is always true here:
   the block's seq, always. `gone` says why a row has no payload (`buffer.changes`), null where it has one.
 - `acknowledged` has, under no uplink's name (`HEAD`), a copy of what a stream's next block must know of the last one,
   with its own checksum: a damaged last row ends no chain. It stands there because that page is written with most
-  commits anyway: a table of its own costs a kilobyte a commit. `ledger` counts the blocks of a stream that are not
+  commits anyway: a table of its own costs a page a commit. `ledger` counts the blocks of a stream that are not
   held, by reason; `absent` has the positions that have no row, and why; `aside` the bytes of what was found damaged.
   They change in the commit that changes the blocks.
 - `age` says at which accumulated running time a stream had reached a position; `note` has single numbers by name.

@@ -59,7 +59,7 @@ from buffer.verify import Report, Verifier
 __all__ = ["Absence", "Counts", "Reader", "Space", "Store", "Window"]
 
 PAGE_SIZE = 512
-"""Chosen by measurement: a block a commit writes least with small pages. Until schema 2 files were made with 1,024."""
+"""Chosen by measurement: a block a commit writes least with small pages. Files of earlier versions have 1,024."""
 SAFE_SQLITE = (3, 51, 3)
 """Older libraries can lose commits where two connections write or checkpoint."""
 EPOCH_BYTES = 8

@@ -57,6 +57,8 @@ class Contents:
     digests: dict[str, list[bytes]] = field(default_factory=dict)
     events: dict[str, list[Event]] = field(default_factory=dict)
     numbers: dict[str, set[int]] = field(default_factory=dict)
+    evicted: int = 0
+    """Blocks whose payload went to make room; that an event says so is in the report."""
 
     def identities(self) -> dict[Identity, bytes]:
         """Give the digest of every block by its identity."""
@@ -249,11 +251,10 @@ class Outstation:
             return Contents(Verifier([]).report())
 
     def unaccounted(self, contents: Contents) -> dict[str, list[Served]]:
-        """Give what was served and is not in the file, by device."""
-        return {
-            name: [one for one in served if one.serial not in contents.numbers.get(name, ())]
-            for name, served in self.served.items()
-        }
+        """Give what was served and is not in the file, by device; where payloads were evicted, nor at the platform."""
+        delivered = self.platform.evidence.numbers if contents.evicted else {}
+        found = {name: {*contents.numbers.get(name, ()), *delivered.get(name, ())} for name in self.served}
+        return {name: [one for one in served if one.serial not in found[name]] for name, served in self.served.items()}
 
 
 def read_contents(path: Path, public_key: bytes) -> Contents:
@@ -270,10 +271,13 @@ def read_contents(path: Path, public_key: bytes) -> Contents:
                     reader.layout(one) for one in decode_catalogue(reader.catalogue(header.catalogue) or b"\x80")
                 ]
                 layouts = tuple(decode_layout(layout) for layout in encoded if layout is not None)
-                payload = payload_of(block, header, layouts)
-                evidence.add(Opened(header, layouts, payload))
                 contents.headers.setdefault(stream, []).append(header)
                 contents.digests.setdefault(stream, []).append(block.digest)
+                if block.payload is None:
+                    contents.evicted += 1
+                    continue
+                payload = payload_of(block, header, layouts)
+                evidence.add(Opened(header, layouts, payload))
                 contents.events.setdefault(stream, []).extend(payload.events)
     contents.report = verifier.report()
     contents.numbers = dict(evidence.numbers)

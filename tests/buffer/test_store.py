@@ -149,9 +149,11 @@ def test_another_thread_is_kept_out(store):
 def test_the_file_is_as_it_was_decided(store, path):
     """Write-ahead log, full synchronous, small pages."""
     pragmas = {
-        name: store._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "page_size")
+        name: store._db.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "page_size", "secure_delete", "wal_autocheckpoint")
     }
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "page_size": 512}
+    wanted = {"journal_mode": "wal", "synchronous": 2, "page_size": 512}
+    assert pragmas == {**wanted, "secure_delete": 0, "wal_autocheckpoint": 2048}
 
 
 def test_opening_an_existing_buffer_imports_no_command_line_library(path):
