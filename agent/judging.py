@@ -2,7 +2,8 @@
 
 What is always true here:
 
-- Questions and answers are pickles on standard input and output. Whatever a library prints goes to standard error.
+- Questions and answers go over standard input and output (`agent.aside`); whatever a library prints, to standard
+  error.
 - Only what `TASKS` names is done, and only what a task needs is imported; for the one that the command line names, at
   once. An error that a task is expected to raise is an answer; any other ends the process, with its traceback.
 - It ends with its input, by itself after a bound if the service is gone, and leaves no core: secrets pass through it.
@@ -19,7 +20,7 @@ from importlib import import_module
 from typing import IO, Any
 
 from agent import log, machine
-from agent.aside import LIMIT_S, Answer, Question
+from agent.aside import LENGTH_BYTES, LIMIT_S, Answer, Question, packed
 from config.errors import ConfigFaults
 from config.trust import TrustInvalid
 
@@ -58,18 +59,18 @@ def main(expected: list[str]) -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         while (question := _next(sys.stdin.buffer)) is not None:
             signal.alarm(int(LIMIT_S) + _SLACK_S)
-            pickle.dump(_answer(question), answers)
+            answers.write(packed(_answer(question)))
             answers.flush()
             signal.alarm(0)
-    sys.stderr.flush()
-    os._exit(0)  # what is left in memory need not be taken apart
+        sys.stderr.flush()
+        os._exit(0)  # what is left in memory need not be taken apart
 
 
 def _next(questions: IO[bytes]) -> Question | None:
-    try:
-        question: Question = pickle.load(questions)  # noqa: S301  from the service that started this process
-    except EOFError:
+    length = questions.read(LENGTH_BYTES)
+    if len(length) < LENGTH_BYTES:
         return None
+    question: Question = pickle.loads(questions.read(int.from_bytes(length, "big")))  # noqa: S301  from the service
     return question
 
 

@@ -91,8 +91,9 @@ def test_one_helper_does_several_tasks(tmp_path):
         "import os; os.abort()",
         "import sys; sys.exit(3)",
         "print('hello')",
-        "import sys, pickle; pickle.dump(5, sys.stdout.buffer)",
-        "import sys; sys.stdout.buffer.write(b'cnone.such\\nThing\\n.')",
+        "import sys, pickle; d = pickle.dumps(5); sys.stdout.buffer.write(len(d).to_bytes(8, 'big') + d)",
+        "import sys; sys.stdout.buffer.write((19).to_bytes(8, 'big') + b'cnone.such\\nThing\\n.')",
+        "import sys; sys.stdout.buffer.write((1 << 40).to_bytes(8, 'big') + bytes(99))",
         "import sys; sys.stdin.close(); sys.stdout.close()",
     ],
 )
@@ -109,6 +110,13 @@ def test_one_that_does_not_answer_in_time_is_killed(module):
     assert helper._process is not None
     assert helper._process.returncode == -9
     assert time.monotonic() - began < 5
+
+
+def test_one_that_does_not_listen_is_killed_too(module):
+    """A question may be longer than a pipe is wide."""
+    helper = Helper(module=module("import time; time.sleep(60)"), limit_s=0.5)
+    with helper, pytest.raises(AsideFailed, match=r"agent\.aside-late"):
+        helper.ask("read-trust", bytes(1 << 20))
 
 
 def test_one_that_cannot_be_started_is_an_error(monkeypatch):
