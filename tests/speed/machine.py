@@ -56,8 +56,12 @@ def free_ports(count: int) -> list[int]:
 
 
 def python(*arguments: str, errors: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a process of this interpreter that finds the modules of `tests`; what it says goes to `errors`."""
+    """Start a process of this interpreter that finds the modules of `tests`; what it says goes to `errors`.
+
+    It keeps compiled modules, as an installed package has them, whatever this process was told.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent)))}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with Path(errors or os.devnull).open("ab") as sink:
         return subprocess.Popen([sys.executable, *arguments], stdout=sink, stderr=sink, env=environment)
 
