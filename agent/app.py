@@ -12,14 +12,14 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent import control, formats, ota, push_mail, supervise
 from agent.clock import SystemClock
-from agent.errors import DirectoryRefused
+from agent.companions import dismiss
 from agent.formats.placing import ChainPlacer
 from agent.health import Health, UplinkHealth
 from agent.housekeeping import Rules
@@ -27,6 +27,7 @@ from agent.identity import hardware_hash
 from agent.journal import Hold
 from agent.keeper import Identity, Keeper, Site
 from agent.log import Log
+from agent.opener import make_directory
 from agent.orders import KeyOrders
 from agent.ota import Ota
 from agent.owner import Owner
@@ -50,6 +51,7 @@ SEAL_S = 2.0
 DELIVER_S = 1.2
 """How long leaving waits for the last seal, and for its delivery."""
 EVENT_ID_BYTES = 8
+new_event_id = partial(os.urandom, EVENT_ID_BYTES)
 
 _log = Log("app")
 
@@ -72,7 +74,7 @@ class App:
         self._clock = clock
         self._rng = random.Random()  # noqa: S311 - jitter, not secrecy
         self._buffer_path = Path(settings.loaded.config.buffer.path)
-        _make_directory(self._buffer_path.parent)
+        make_directory(self._buffer_path.parent)
         path = key_path(self._buffer_path)
         history = self._buffer_path.exists()
         self._custody = Custody.open(path, credentials and credentials / path.name, history=history)
@@ -91,13 +93,13 @@ class App:
         )
         owner = Owner("buffer")
         self._recorder = Recorder(
-            Keeper(site, clock.moment, _event_id),
+            Keeper(site, clock.moment, new_event_id),
             owner,
             clock,
             self._health,
             streams=known,
             seal_every_ns=self._config.buffer.seal_every,
-            new_event_id=_event_id,
+            new_event_id=new_event_id,
         )
         floor = TimeFloor(self._buffer_path.with_name("clock.floor"), clock.boot_ns())
         self._timekeeper = Timekeeper(clock, self._recorder, floor)
@@ -136,7 +138,7 @@ class App:
             _log.info("running", gateway=self._health.gateway, key=self._health.key_id, links=len(self._works.drivers))
             await stop.wait()
             supervise.notify("STOPPING=1")
-            await _cancel([reloading])
+            await dismiss([reloading])
             await self._works.stop_polling()
             await self._leave(recording, others)
 
@@ -150,7 +152,7 @@ class App:
         await asyncio.wait([recording], timeout=SEAL_S)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._works.drained(), DELIVER_S)
-        await _cancel(others)
+        await dismiss(others)
         await self._works.stop()
         if recording.done():
             await self._recorder.close()
@@ -199,20 +201,3 @@ def _rules(config: Config) -> Rules:
 def _new_health(settings: Settings, kid: bytes, now_ns: int) -> Health:
     loaded = settings.loaded
     return Health(loaded.config.gateway.id, settings.version, kid.hex(), loaded.digest.hex(), now_ns)
-
-
-def _make_directory(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DirectoryRefused("agent.directory-refused", directory=path, reason=error.strerror) from error
-
-
-def _event_id() -> bytes:
-    return os.urandom(EVENT_ID_BYTES)
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

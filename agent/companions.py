@@ -1,7 +1,7 @@
 """Tasks that live and die together with a connection."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -15,6 +15,12 @@ async def until_one_ends(connection: asyncio.Future[None], companions: Sequence[
         for ended in done:
             ended.result()
     finally:
-        for task in companions:
-            task.cancel()
-        await asyncio.gather(*companions, return_exceptions=True)
+        await dismiss(companions)
+
+
+async def dismiss(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and wait until all have ended."""
+    leaving = tuple(tasks)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)

@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.errors import DirectoryRefused
 from agent.log import Log
 from buffer.errors import BufferCorrupt, BufferForeign, ChainBroken, StoreFull
 from buffer.salvage import finish, is_ours, recover
@@ -131,3 +132,11 @@ def write_highest(path: Path, highest: Mapping[str, int]) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.rename(note)
+
+
+def make_directory(path: Path) -> None:
+    """Make the directory of the buffer, if it is not there. Raises DirectoryRefused."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DirectoryRefused("agent.directory-refused", directory=path, reason=error.strerror) from error
