@@ -22,6 +22,7 @@ from agent.health import UplinkHealth
 from agent.kept import Reading
 from agent.resend import read_request
 from agent.seek import block_of
+from agent.state import State
 from agent.uplink import Uplink
 from buffer.block import decode_block, read_header
 
@@ -342,9 +343,15 @@ async def test_the_reference_receiver_keeps_each_block_once_and_confirms_it(tmp_
     async with Bench(tmp_path / "buffer.db") as bench:
         health = bench.health.uplinks["province"] = UplinkHealth(("main",))
         carriage = Carriage("province", ROOT, ("main",), Signed(ROOT), confirm_within_s=1.0)
-        document = bench.health.document
         endpoints = [platform.endpoint("station-1")]
-        uplink = Uplink(carriage, endpoints, bench.recorder, health, lambda: document(0, "province"), random.Random(1))
+        uplink = Uplink(
+            carriage,
+            endpoints,
+            bench.recorder,
+            health,
+            State(bench.health, "province", bench.clock.boot_ns),
+            random.Random(1),
+        )
         task = asyncio.create_task(uplink.run())
         receiver = await start(bench)
         try:

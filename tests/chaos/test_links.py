@@ -12,6 +12,7 @@ from rig import Bench, until
 from agent.carrier import Carriage
 from agent.formats.teller import Signed
 from agent.health import UplinkHealth
+from agent.state import State
 from agent.uplink import Uplink
 
 NO = why_not()
@@ -24,14 +25,18 @@ async def test_everything_arrives_over_a_link_that_vanishes_flaps_loses_and_is_n
 ) -> None:
     """A half-open connection is found by TCP_USER_TIMEOUT, without a byte of farewell from the other side."""
     monkeypatch.setattr("agent.route.LONGEST_PAUSE_S", 0.5)
-    monkeypatch.setattr("agent.broker.TCP_USER_TIMEOUT_MS", 1_500)
+    monkeypatch.setattr("agent.sockets.TCP_USER_TIMEOUT_MS", 1_500)
     monkeypatch.setattr("agent.broker.CONNECT_TIMEOUT_S", 1.0)
     async with Far(ipv6_only=ipv6_only) as far, Bench(tmp_path / "buffer.db") as bench:
         health = bench.health.uplinks["province"] = UplinkHealth(("main",))
         carriage = Carriage("province", ROOT, ("main",), Signed(ROOT), unheard_counts=True)
-        document = bench.health.document
         uplink = Uplink(
-            carriage, [far.endpoint()], bench.recorder, health, lambda: document(0, "province"), random.Random(1)
+            carriage,
+            [far.endpoint()],
+            bench.recorder,
+            health,
+            State(bench.health, "province", bench.clock.boot_ns),
+            random.Random(1),
         )
         task = asyncio.create_task(uplink.run())
         try:
