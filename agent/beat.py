@@ -17,3 +17,25 @@ async def beat(period_s: float) -> None:
 def next_beat_s(now_s: float, period_s: float) -> float:
     """Give when the next beat is."""
     return (now_s // period_s + 1) * period_s
+
+
+class Alarm:
+    """Wakes all that wait for one moment by one timer of the event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, list[asyncio.Future[None]]] = {}
+
+    def at(self, moment: int, delay_s: float) -> asyncio.Future[None]:
+        """Give a future that ends at a moment, so many seconds from now; whoever wakes the waiter earlier ends it."""
+        loop = asyncio.get_running_loop()
+        rest: asyncio.Future[None] = loop.create_future()
+        if moment not in self._waiting:
+            self._waiting[moment] = []
+            loop.call_later(delay_s, self._wake, moment)
+        self._waiting[moment].append(rest)
+        return rest
+
+    def _wake(self, moment: int) -> None:
+        for rest in self._waiting.pop(moment):
+            if not rest.done():
+                rest.set_result(None)

@@ -254,6 +254,7 @@ class Session:
     # -- what becomes of it ----------------------------------------------------------------------------------------
 
     def _accept(self, properties: Properties | None) -> None:
+        self._client.on_log = None  # it renders every packet, and what it could tell was told before
         self._receive_maximum = getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM)
         self.window = min(self.window, self._receive_maximum)
         self.max_packet = getattr(properties, "MaximumPacketSize", None)

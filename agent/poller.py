@@ -15,9 +15,10 @@ What is always true here:
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from agent.beat import Alarm
 from agent.companions import until_one_ends
 from agent.health import DeviceHealth, LinkHealth
 from agent.log import Log
@@ -32,7 +33,7 @@ from drivers.errors import BadAnswer, DriverError, LinkDown, Misfit, NoAnswer
 NS_PER_S = 10**9
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-LONGEST_REST_S = 5.0
+LONGEST_REST_NS = 5 * NS_PER_S
 
 _log = Log("poller")
 
@@ -44,6 +45,7 @@ class House:
     recorder: Recorder
     clock: Clock
     rng: random.Random
+    alarm: Alarm = field(default_factory=Alarm)
 
 
 def health_of(driver: Driver[Any]) -> LinkHealth:
@@ -140,11 +142,10 @@ class Poller:
         clock, recorder = self._house.clock, self._house.recorder
         schedule = Schedule([group.layout.every_ns or NS_PER_S for group in self._polled], clock.boot_ns())
         while not self._stop.is_set():
-            wait_ns = schedule.next_due_ns() - clock.boot_ns()
-            if wait_ns > 0:
-                await self._sleep(wait_ns)
-                continue
             now_ns = clock.boot_ns()
+            if (due_ns := schedule.next_due_ns()) > now_ns:
+                await self._sleep(now_ns, due_ns)
+                continue
             if (tick := schedule.take(now_ns)) is None:
                 continue
             group = self._polled[tick.number]
@@ -156,15 +157,11 @@ class Poller:
                 recorder.add(group, await self._frame(group))
             self._count_missed(group, schedule.done(tick, clock.boot_ns()))
 
-    async def _sleep(self, wait_ns: int) -> None:
+    async def _sleep(self, now_ns: int, due_ns: int) -> None:
         """Rest until a tick is due, but not for long: timers stand still in suspend; `stop` ends it."""
-        loop = asyncio.get_running_loop()
-        rest = self._rest = loop.create_future()
-        timer = loop.call_later(min(wait_ns / NS_PER_S, LONGEST_REST_S), _wake, rest)
-        try:
-            await rest
-        finally:
-            timer.cancel()
+        until_ns = min(due_ns, (now_ns // LONGEST_REST_NS + 1) * LONGEST_REST_NS)
+        self._rest = self._house.alarm.at(until_ns, (until_ns - now_ns) / NS_PER_S)
+        await self._rest
 
     async def _frame(self, group: Group) -> Frame:
         """Poll one group once, or say in its frame why not."""
@@ -241,8 +238,3 @@ class Poller:
         if missed:
             self._health.devices[group.device].missed += missed
             self._house.recorder.missed(group.stream, missed)
-
-
-def _wake(rest: asyncio.Future[None]) -> None:
-    if not rest.done():
-        rest.set_result(None)

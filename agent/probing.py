@@ -40,9 +40,10 @@ class Probing:
 
     def answered(self, device: str) -> bool:
         """Note an answer; say whether the device was dead until now."""
-        was_dead = not self.alive(device)
-        self._standings[device] = _Standing()
-        return was_dead
+        silences = self._standings[device].silences
+        if silences:
+            self._standings[device] = _Standing()
+        return silences >= PATIENCE
 
     def silent(self, device: str, now_ns: int, interval_ns: int) -> bool:
         """Note a silence; say whether the device is dead since just now."""

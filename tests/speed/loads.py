@@ -62,9 +62,13 @@ async def observed(running: Station, warm_s: float, seconds: float) -> Run:
     await running.until_acknowledged()
     await asyncio.sleep(warm_s)
     calibration = [calibrate_ms()]
-    first, before, bytes_before = await running.status(), running.spent(), running.proxy.passed
+    first, before, bytes_before = (
+        await running.status(),
+        running.spent(),
+        running.proxy.passed,
+    )  # to be asked costs, too
     await asyncio.sleep(seconds)
-    last, after, bytes_after = await running.status(), running.spent(), running.proxy.passed
+    after, bytes_after, last = running.spent(), running.proxy.passed, await running.status()
     calibration.append(calibrate_ms())
     main = [status["streams"]["main"] for status in (first, last)]
     readings = max(1, main[1]["readings"] - main[0]["readings"])
