@@ -293,7 +293,7 @@ async def test_a_driver_that_gives_no_frame_or_stumbles_when_closed_ends_nothing
 
 async def test_a_tick_that_came_due_in_suspend_is_served_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The event loop's timers stand still while the machine sleeps; boot time does not."""
-    monkeypatch.setattr("agent.poller.LONGEST_REST_S", 0.05)
+    monkeypatch.setattr("agent.poller.LONGEST_REST_NS", 50 * MS)
     hourly = 3_600_000
     async with polling(tmp_path, group("a", hourly)) as (driver, _, seen):
         await until(lambda: len(frames(seen, "a")) == 1)

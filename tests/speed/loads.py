@@ -61,12 +61,8 @@ async def observed(running: Station, warm_s: float, seconds: float) -> Run:
     await running.until_measuring()
     await running.until_acknowledged()
     await asyncio.sleep(warm_s)
-    calibration = [calibrate_ms()]
-    first, before, bytes_before = (
-        await running.status(),
-        running.spent(),
-        running.proxy.passed,
-    )  # to be asked costs, too
+    calibration = [calibrate_ms()]  # and what it costs to be asked for `status` stands outside of the window
+    first, before, bytes_before = await running.status(), running.spent(), running.proxy.passed
     await asyncio.sleep(seconds)
     after, bytes_after, last = running.spent(), running.proxy.passed, await running.status()
     calibration.append(calibrate_ms())
