@@ -11,12 +11,12 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter shows its number
     arguments = sys.argv[1:]
     if arguments[:1] == ["run"] and "--help" not in arguments:
-        from agent.aside import Helper  # noqa: PLC0415 - each way imports only what it needs
+        from agent.aside import Worker  # noqa: PLC0415 - each way imports only what it needs
 
-        helper = Helper("read")  # it gets ready to read the configuration while the service is loaded
+        worker = Worker("read")  # it gets ready to read the configuration while the service is loaded
         from agent.service import main as run  # noqa: PLC0415
 
-        sys.exit(run(arguments[1:], helper))
+        sys.exit(run(arguments[1:], worker))
     from agent.cli import app  # noqa: PLC0415
 
     app()

@@ -1,8 +1,8 @@
 """Work that is done in a process of its own, which ends: what only it needs takes no memory of the service for long.
 
-    helper = Helper("read")                # starts the process; it gets ready for a task while this one goes on
-    helper.ask("read", path, None)         # one of the tasks of `agent.judging`, with plain arguments
-    helper.close()
+    worker = Worker("read")                # starts the process; it gets ready for a task while this one goes on
+    worker.ask("read", path, None)         # one of the tasks of `agent.judging`, with plain arguments
+    worker.close()
 
 What is always true here:
 
@@ -54,7 +54,7 @@ class Answer(NamedTuple):
     error: Exception | None = None
 
 
-class Helper:
+class Worker:
     """A process that does tasks, one after the other."""
 
     def __init__(self, *expected: str, limit_s: float = LIMIT_S, module: str = "agent.judging") -> None:
@@ -169,5 +169,5 @@ def _await(pipe: int, event: int, deadline: float) -> None:
 
 def ask(task: str, *given: Any) -> Any:
     """Have one task done by a process of its own. Raises what the task names as its errors, and AsideFailed."""
-    with Helper() as helper:
-        return helper.ask(task, *given)
+    with Worker() as worker:
+        return worker.ask(task, *given)

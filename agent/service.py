@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent import failures, faults, log, supervise
 from agent.app import App
-from agent.aside import Helper
+from agent.aside import Worker
 from agent.clock import SystemClock
 from agent.errors import AsideFailed, Exit
 from agent.journal import Hold
@@ -26,8 +26,8 @@ _log = log.Log("service")
 DEFAULT_CONFIG = Path("/etc/trambien/gateway.yaml")
 
 
-def main(arguments: Sequence[str], helper: Helper | None = None) -> int:
-    """Run until SIGTERM; give the exit code. `helper` is a process that was started before, to read the file."""
+def main(arguments: Sequence[str], worker: Worker | None = None) -> int:
+    """Run until SIGTERM; give the exit code. `worker` is a process that was started before, to read the file."""
     parser = argparse.ArgumentParser(prog="trambien run", description="Run the station.")
     parser.add_argument("-c", "--config", type=Path, default=DEFAULT_CONFIG, help="the configuration file")
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
@@ -41,19 +41,19 @@ def main(arguments: Sequence[str], helper: Helper | None = None) -> int:
         hold.recover()
     except OSError as error:  # readings matter more
         _log.error("push-disk", reason=error, folder=hold.folder)
-    code = _once(hold, clock, helper or Helper("read"))
+    code = _once(hold, clock, worker or Worker("read"))
     if code != Exit.OK and hold.give_up():
         _log.error("push-undone", code="push.not-started", exit=code)
-        code = _once(hold, clock, Helper("read"))
+        code = _once(hold, clock, Worker("read"))
     return code
 
 
-def _once(hold: Hold, clock: SystemClock, helper: Helper) -> int:
+def _once(hold: Hold, clock: SystemClock, worker: Worker) -> int:
     """Run with the configuration as it stands; give the exit code."""
     words = Words(faults.language_of(hold.config, os.environ))
     try:
-        with helper:
-            app = _composed(hold, clock, helper)
+        with worker:
+            app = _composed(hold, clock, worker)
     except ConfigFaults as found:
         sys.stderr.write(faults.text(found, words) + "\n")
         return Exit.CONFIG
@@ -68,17 +68,17 @@ def _once(hold: Hold, clock: SystemClock, helper: Helper) -> int:
     return code
 
 
-def _composed(hold: Hold, clock: SystemClock, helper: Helper) -> App:
-    """Read the configuration and compose the house, with what only that needs done by the helper."""
+def _composed(hold: Hold, clock: SystemClock, worker: Worker) -> App:
+    """Read the configuration and compose the house, with what only that needs done by the worker."""
     given = credentials(os.environ)
-    settings = read_aside(hold.config, clock, given, FIXED, helper)
+    settings = read_aside(hold.config, clock, given, FIXED, worker)
     for warning in settings.warnings:
         _log.warning(warning.code, **{**warning.fields, "file": warning.file, "line": warning.line})
     app = App(settings, clock, partial(read_aside, clock=clock, credentials=given, spots=FIXED), hold, given)
     buffer = Path(settings.loaded.config.buffer.path)
     if not buffer.exists():
         with contextlib.suppress(AsideFailed):  # then it is made here
-            helper.ask("make-buffer", buffer)
+            worker.ask("make-buffer", buffer)
     return app
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent.aside import Helper
+from agent.aside import Worker
 from agent.estimate import Estimate, estimate
 from agent.gateway_device import GatewayDriver
 from config.errors import ConfigFaults, Fault, KeyPath, fault_at
@@ -64,17 +64,17 @@ def read_aside(
     clock: Clock,
     credentials: Path | None = None,
     spots: Iterable[KeyPath] = (),
-    helper: Helper | None = None,
+    worker: Worker | None = None,
 ) -> Settings:
     """Have a file read by a process of its own, and construct its drivers here.
 
     `credentials` is systemd's directory of them, `spots` are the places of the file that will be asked for. Raises
     ConfigFaults and AsideFailed.
     """
-    if helper is None:
-        with Helper() as own:
+    if worker is None:
+        with Worker() as own:
             return read_aside(path, clock, credentials, spots, own)
-    read: Reading = helper.ask("read", path, credentials, tuple(spots))
+    read: Reading = worker.ask("read", path, credentials, tuple(spots))
     return Settings(read.loaded, construct(read.loaded, clock, read.places), read.warnings, read.version)
 
 

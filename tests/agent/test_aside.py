@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import aside
-from agent.aside import Helper
+from agent.aside import Worker
 from agent.errors import AsideFailed
 from agent.reload import FIXED
 from config.errors import ConfigFaults, Place
@@ -26,7 +26,7 @@ links:
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Let a helper run some code instead of ours."""
+    """Let a worker run some code instead of ours."""
 
     def write(code: str) -> str:
         (tmp_path / "instead.py").write_text(code)
@@ -36,10 +36,10 @@ def module(tmp_path, monkeypatch):
     return write
 
 
-def failure(helper: Helper) -> AsideFailed:
+def failure(worker: Worker) -> AsideFailed:
     """Give how asking fails."""
-    with helper, pytest.raises(AsideFailed) as caught:
-        helper.ask("read-trust", b"{}")
+    with worker, pytest.raises(AsideFailed) as caught:
+        worker.ask("read-trust", b"{}")
     return caught.value
 
 
@@ -47,8 +47,8 @@ def test_a_configuration_comes_back_as_records_with_the_places_asked_for(tmp_pat
     """Also the exact text of its numbers; of all other places only the beginning of the file is left."""
     file = tmp_path / "gateway.yaml"
     file.write_text(FILE)
-    with Helper("read") as helper:
-        read = helper.ask("read", file, None, FIXED)
+    with Worker("read") as worker:
+        read = worker.ask("read", file, None, FIXED)
     loaded = read.loaded
     assert loaded.config.links["waves"].devices["tank"].points["level"].scale == "0.10"
     assert (loaded.config.buffer.limit, loaded.config.buffer.path) == (2_000_000, "/var/lib/trambien/buffer.db")
@@ -76,12 +76,12 @@ def test_faults_come_back_in_the_order_of_the_file(tmp_path):
 
 def test_one_helper_does_several_tasks(tmp_path):
     """Errors of a task are answers: it goes on."""
-    with Helper() as helper:
+    with Worker() as worker:
         with pytest.raises(TrustInvalid):
-            helper.ask("read-trust", b"{}")
-        assert helper.ask("touched", b"a: {b: 1}", b"a: {b: 2}", ("a.b", "c")) == ("a.b",)
-        helper.ask("make-buffer", tmp_path / "buffer.db")
-        helper.ask("make-buffer", Path("/proc/none/buffer.db"))
+            worker.ask("read-trust", b"{}")
+        assert worker.ask("touched", b"a: {b: 1}", b"a: {b: 2}", ("a.b", "c")) == ("a.b",)
+        worker.ask("make-buffer", tmp_path / "buffer.db")
+        worker.ask("make-buffer", Path("/proc/none/buffer.db"))
     assert (tmp_path / "buffer.db").stat().st_size > 0
 
 
@@ -99,45 +99,45 @@ def test_one_helper_does_several_tasks(tmp_path):
 )
 def test_one_that_dies_or_talks_nonsense_is_an_error(module, code):
     """Whatever it says, nothing else is raised."""
-    assert failure(Helper(module=module(code))).code == "agent.aside-died"
+    assert failure(Worker(module=module(code))).code == "agent.aside-died"
 
 
 def test_one_that_does_not_answer_in_time_is_killed(module):
     """What it waits for may never come."""
     began = time.monotonic()
-    helper = Helper(module=module("import time; time.sleep(60)"), limit_s=0.3)
-    assert failure(helper).code == "agent.aside-late"
-    assert helper._process is not None
-    assert helper._process.returncode == -9
+    worker = Worker(module=module("import time; time.sleep(60)"), limit_s=0.3)
+    assert failure(worker).code == "agent.aside-late"
+    assert worker._process is not None
+    assert worker._process.returncode == -9
     assert time.monotonic() - began < 5
 
 
 def test_one_that_does_not_listen_is_killed_too(module):
     """A question may be longer than a pipe is wide."""
-    helper = Helper(module=module("import time; time.sleep(60)"), limit_s=0.5)
-    with helper, pytest.raises(AsideFailed, match=r"agent\.aside-late"):
-        helper.ask("read-trust", bytes(1 << 20))
+    worker = Worker(module=module("import time; time.sleep(60)"), limit_s=0.5)
+    with worker, pytest.raises(AsideFailed, match=r"agent\.aside-late"):
+        worker.ask("read-trust", bytes(1 << 20))
 
 
 def test_one_that_cannot_be_started_is_an_error(monkeypatch):
     """A machine without room for another process has not lost the station."""
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    assert failure(Helper()).code == "agent.aside-died"
+    assert failure(Worker()).code == "agent.aside-died"
 
 
 def test_one_that_stays_after_its_work_is_killed(module, monkeypatch):
     """Nobody waits for it longer."""
     monkeypatch.setattr(aside, "ENDS_S", 0.2)
-    helper = Helper(module=module("import time; time.sleep(60)"))
-    helper.close()
-    assert helper._process is not None
-    assert helper._process.returncode == -9
+    worker = Worker(module=module("import time; time.sleep(60)"))
+    worker.close()
+    assert worker._process is not None
+    assert worker._process.returncode == -9
 
 
 def test_a_task_that_nobody_knows_ends_it():
     """Only what stands in the table is done."""
-    with Helper() as helper, pytest.raises(AsideFailed, match=r"agent\.aside-died"):
-        helper.ask("os:system", "true")
+    with Worker() as worker, pytest.raises(AsideFailed, match=r"agent\.aside-died"):
+        worker.ask("os:system", "true")
 
 
 def test_what_a_library_prints_is_no_answer(tmp_path, monkeypatch):
@@ -147,8 +147,8 @@ def test_what_a_library_prints_is_no_answer(tmp_path, monkeypatch):
         "import os\ndef say():\n    print('x', flush=True); os.write(1, b'y'); return 7\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Helper(module="loud") as helper:
-        assert helper.ask("say") == 7
+    with Worker(module="loud") as worker:
+        assert worker.ask("say") == 7
 
 
 def alive(pid: str) -> bool:
@@ -162,8 +162,8 @@ def alive(pid: str) -> bool:
 def test_it_ends_with_the_service_and_leaves_no_core():
     """Secrets pass through it."""
     code = (
-        "import os, signal, sys; from agent.aside import Helper; helper = Helper(); "
-        "helper.ask('touched', b'', b'a: 1', ('a',)); pid = helper._process.pid; "
+        "import os, signal, sys; from agent.aside import Worker; worker = Worker(); "
+        "worker.ask('touched', b'', b'a: 1', ('a',)); pid = worker._process.pid; "
         "print(pid, open(f'/proc/{pid}/limits').read().split('Max core file size')[1].split()[0], flush=True); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -167,11 +167,11 @@ def test_faults_of_the_configuration_are_told_and_exit_78(config: Path) -> None:
 def test_a_helper_that_dies_is_told_and_another_start_is_worth_it(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """69, after which systemd starts it again; what only the helper loads is broken here."""
+    """69, after which systemd starts it again; what only the worker loads is broken here."""
     (tmp_path / "broken" / "ruamel").mkdir(parents=True)
     (tmp_path / "broken" / "ruamel" / "__init__.py").write_text("import os; os.abort()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
-    assert_told(run(config), Exit.UNAVAILABLE, "helper process")
+    assert_told(run(config), Exit.UNAVAILABLE, "worker process")
 
 
 def test_a_missing_configuration_is_told(tmp_path: Path) -> None:
