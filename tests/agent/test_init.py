@@ -1,5 +1,6 @@
 """`trambien init`: asked at a terminal, told by flags, never over a file; what it writes is sound."""
 
+import contextlib
 import os
 import pty
 import select
@@ -53,6 +54,14 @@ class Terminal:
         self.said = self.said.split(question, 1)[1]
         os.write(self._master, line.encode() + b"\n")
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C until it is heard: one that comes between the question and the wait for its answer is not."""
+        deadline = time.monotonic() + 20
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.5)
+
     def end(self) -> int:
         """Wait for its end."""
         code = self.process.wait(20)
@@ -92,7 +101,7 @@ def test_breaking_off_leaves_nothing(tmp_path: Path) -> None:
     terminal = Terminal(str(tmp_path / "g.yaml"))
     terminal.answer("Id of the station", "a-1")
     terminal.until("Name of the station")
-    terminal.process.send_signal(signal.SIGINT)
+    terminal.interrupt()
     assert terminal.end() == 1
     assert not (tmp_path / "g.yaml").exists()
 
