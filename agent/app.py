@@ -142,11 +142,7 @@ class App:
             await self._works.stop_polling()
             await self._leave(recording, others)
 
-    async def _leave(
-        self,
-        recording: asyncio.Task[None],
-        others: list[asyncio.Task[Any]],
-    ) -> None:
+    async def _leave(self, recording: asyncio.Task[None], others: list[asyncio.Task[Any]]) -> None:
         self._recorder.event("stop", reason="asked", urgent=True)
         self._recorder.stop()
         await asyncio.wait([recording], timeout=SEAL_S)

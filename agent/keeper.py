@@ -363,11 +363,6 @@ class Keeper:
         """Close the store; the lock is free then."""
         self._file.close()
 
-    @property
-    def _store(self) -> Store | None:
-        """The store, None while it is closed."""
-        return self._file.store
-
     def _opened(self) -> tuple[Store, Sealer]:
         """Give the store as it is open; after a failed commit, open it again in a new epoch."""
         if self._file.store is None or self._sealer is None:

@@ -384,8 +384,7 @@ class Ota:
                 self._hold.told()
 
     def _now(self) -> Now:
-        moment = self._moment()
-        floor_s = self._hold.journal.floor_s
+        moment, floor_s = self._moment(), self._hold.journal.floor_s
         if moment.clock.quality != "synchronised":
             return Now(None, 0, floor_s)
         return Now(moment.wall_ns // NS_PER_S, _error_s(moment), floor_s)
@@ -393,9 +392,7 @@ class Ota:
 
 def _certain_s(moment: Moment) -> int:
     """Give a moment that has certainly passed; 0 where the clock is not synchronised."""
-    if moment.clock.quality != "synchronised":
-        return 0
-    return moment.wall_ns // NS_PER_S - _error_s(moment)
+    return moment.wall_ns // NS_PER_S - _error_s(moment) if moment.clock.quality == "synchronised" else 0
 
 
 def _error_s(moment: Moment) -> int:

@@ -35,7 +35,7 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[
     bench.seal(40)
     bench.keeper.seal({}, {("province", stream): Intervals([(1, 20)]) for stream in STREAMS})
     bench.keeper._planned = bench.keeper._house.urgent(bench.keeper._settled)
-    bench.keeper._store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    bench.keeper._file.store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     bench.seal(12)
     blocks = bench.blocks()
     shutil.copytree(path.parent, folder / "killed")

@@ -134,8 +134,8 @@ def test_what_is_in_memory_is_adopted_beyond_the_limit_and_room_is_made_behind_i
     bench.seal(150)
     while bench.keeper.ledgers["main"].evicted == 0:
         bench.seal(5, 200)
-    assert bench.keeper._store is not None
-    bench.keeper._store._db.execute("PRAGMA max_page_count = 1")
+    assert bench.keeper._file.store is not None
+    bench.keeper._file.store._db.execute("PRAGMA max_page_count = 1")
     groups, batches = [], {"main": noisy(9000, 20_000)}
     with pytest.raises(StoreFull):
         bench.keeper.seal(batches, {})
@@ -143,7 +143,7 @@ def test_what_is_in_memory_is_adopted_beyond_the_limit_and_room_is_made_behind_i
     groups += [bench.keeper.seal_volatile({"main": noisy(9001 + at, 5000)}) for at in range(20)]
     bench.keeper.tidy()
     bench.keeper.adopt(held(*groups), {})
-    beyond = bench.keeper._store.space().pages
+    beyond = bench.keeper._file.store.space().pages
     assert beyond > 1_000_000 // PAGE_SIZE
     bench.second = 10_000
     evicted = bench.keeper.ledgers["main"].evicted
@@ -151,7 +151,7 @@ def test_what_is_in_memory_is_adopted_beyond_the_limit_and_room_is_made_behind_i
     ledger = bench.keeper.ledgers["main"]
     assert ledger.evicted > evicted
     assert ledger.held + ledger.evicted + ledger.pruned == ledger.head
-    assert bench.keeper._store.space().pages <= beyond + 16, "but for the commit before housekeeping"
+    assert bench.keeper._file.store.space().pages <= beyond + 16, "but for the commit before housekeeping"
     bench.keeper.close()
     assert proven(path).verdict == "complete"
 
@@ -253,8 +253,8 @@ def test_a_hole_of_several_blocks_that_a_reader_met_is_counted_once(tmp_path: Pa
     """Each of its positions is suspected; the first of them names the whole run."""
     bench = Bench(tmp_path / "buffer.db")
     bench.seal(10)
-    assert bench.keeper._store is not None
-    bench.keeper._store.connection.execute("DELETE FROM block_1 WHERE position BETWEEN 3 AND 5")
+    assert bench.keeper._file.store is not None
+    bench.keeper._file.store.connection.execute("DELETE FROM block_1 WHERE position BETWEEN 3 AND 5")
     assert bench.keeper.read("main", 1, 9, 1 << 20).damaged == (3, 4, 5)
     bench.seal(2)
     assert bench.keeper.ledgers["main"].damaged == 3

@@ -154,7 +154,7 @@ async def test_what_cannot_be_committed_is_not_announced_and_not_lost(path: Path
     async with Bench(path) as bench:
         await bench.sealed(1)
         first_epoch = bench.recorder.epoch
-        await bench.owner.call(lambda: bench.keeper._store._db.execute("PRAGMA max_page_count = 1"))
+        await bench.owner.call(lambda: bench.keeper._file.store._db.execute("PRAGMA max_page_count = 1"))
         announced = len(bench.committed)
         bench.add(*range(2, 2000))
         await until(lambda: bench.health.buffer_error is not None)
@@ -246,7 +246,7 @@ async def test_stopping_while_the_store_is_tried_again_tries_once_more_at_once(
     monkeypatch.setattr("agent.volatile.FIRST_RETRY_S", 60.0)
     async with Bench(path) as bench:
         await bench.sealed(1)
-        await bench.owner.call(lambda: bench.keeper._store._db.execute("PRAGMA max_page_count = 1"))
+        await bench.owner.call(lambda: bench.keeper._file.store._db.execute("PRAGMA max_page_count = 1"))
         bench.add(*range(2, 2000))
         await until(lambda: bench.health.buffer_error is not None)
         began = time.monotonic()
@@ -259,7 +259,7 @@ async def test_what_was_acknowledged_before_a_failed_commit_is_written_by_the_ne
     async with Bench(path) as bench:
         await bench.sealed(1)
         bench.recorder.settle("province", "main", 1)
-        await bench.owner.call(lambda: bench.keeper._store._db.execute("PRAGMA max_page_count = 1"))
+        await bench.owner.call(lambda: bench.keeper._file.store._db.execute("PRAGMA max_page_count = 1"))
         bench.add(*range(2, 2000))
         await until(lambda: bench.health.buffer_error is not None)
         await until(lambda: 1999 in bench.numbers())

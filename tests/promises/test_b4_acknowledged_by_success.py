@@ -194,7 +194,7 @@ async def test_a_store_that_cannot_be_read_for_a_while_delays_and_loses_nothing(
     async with listening(platform, f"{ROOT}/block/#") as messages:
         async with Bench(tmp_path / "buffer.db", seal_every_s=60) as bench:
             await bench.sealed(1)
-            await bench.owner.call(bench.keeper._store._db.close)
+            await bench.owner.call(bench.keeper._file.store._db.close)
             async with carrying(bench, platform) as health:
                 await until(lambda: health.connected)
                 await asyncio.sleep(0.3)
@@ -274,7 +274,7 @@ async def test_a_damaged_layout_is_not_published(tmp_path: Path) -> None:
         await bench.sealed(1)
         catalogue = bench.committed[-1].catalogue
         whole = await bench.recorder.definition(catalogue)
-        await bench.owner.call(lambda: bench.keeper._store._db.execute("UPDATE layout SET encoded = x'00'"))
+        await bench.owner.call(lambda: bench.keeper._file.store._db.execute("UPDATE layout SET encoded = x'00'"))
         assert await bench.recorder.definition(catalogue) == whole
         await bench.owner.call(bench.keeper._site.catalogues.clear)
         with pytest.raises(BufferUnreadable):

@@ -103,7 +103,7 @@ async def test_a_store_that_cannot_be_read_is_read_later(tmp_path: Path, monkeyp
     monkeypatch.setattr("agent.formats.placing.UNREADABLE_PAUSE_S", 0.1)
     async with Bench(tmp_path / "buffer.db", seal_every_s=60) as bench:
         await bench.sealed(1)
-        await bench.owner.call(bench.keeper._store._db.close)
+        await bench.owner.call(bench.keeper._file.store._db.close)
         placer = ChainPlacer(b"C" * 16)
         task = asyncio.create_task(placer.run(bench.recorder, ("main", "side")))
         await asyncio.sleep(0.3)
