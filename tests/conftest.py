@@ -1,5 +1,6 @@
 """Fixtures for every room."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,3 +20,11 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
     await broker.start()
     yield Platform(broker, authority)
     await broker.kill()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs root where we are not, before anything is set up for it."""
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root") is not None:
+                item.add_marker(pytest.mark.skip(reason="needs root"))

@@ -25,7 +25,10 @@ STAGES = ("decode", "gather", "encode", "compress", "sign", "seal", "read", "wir
 
 
 def counted() -> dict[str, int]:
-    """Give the instructions of one call of each stage. Raises CalledProcessError."""
+    """Give the instructions of one call of each stage; none where this Python shows no functions to valgrind.
+
+    Raises CalledProcessError.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = ["valgrind", "--tool=callgrind", "--toggle-collect=functools_reduce", "--dump-after=functools_reduce"]
         command += [f"--callgrind-out-file={folder}/out", sys.executable, "-m", "speed.pure", str(CALLS)]
@@ -34,6 +37,8 @@ def counted() -> dict[str, int]:
         environment = {**quiet, "PYTHONHASHSEED": "0", "PYTHONPATH": path}
         subprocess.run(command, env=environment, capture_output=True, check=True, timeout=600)
         dumps = [Path(folder) / f"out.{number}" for number in range(1, len(STAGES) + 1)]
+        if not dumps[0].exists():
+            return {}
         totals = [re.search(r"^totals: (\d+)$", dump.read_text(), re.MULTILINE) for dump in dumps]
     return {stage: int(total[1]) // CALLS for stage, total in zip(STAGES, totals, strict=True) if total}
 
@@ -52,6 +57,8 @@ def _why_not() -> str:
 def test_no_pure_stage_takes_a_fifth_more_instructions_than_it_did() -> None:
     """Of one second of the nominal load."""
     expected, found = json.loads(EXPECTED.read_text())[VERSION], counted()
+    if not found:
+        pytest.skip("this Python was built without the names by which valgrind counts")
     assert found.keys() == expected.keys()
     assert {stage: count for stage, count in found.items() if count > MARGIN * expected[stage]} == {}
 
