@@ -114,6 +114,11 @@ class Housekeeping:
                 break
         return tuple(found)
 
+    @property
+    def behind(self) -> bool:
+        """Say whether the proof of a stream owes another slice already."""
+        return any(one.owed >= SCRUB_ROWS for one in self.scrubbing.values())
+
     def suspect(self, stream: str, position: int) -> None:
         """Have a row proven at once: whoever read it found it damaged."""
         self._suspects.add((stream, position))
@@ -271,11 +276,12 @@ class Housekeeping:
         for stream in self._store.streams():
             one = self.scrubbing.setdefault(stream, Scrubbing())
             end = self._store.last_position(stream)
-            one.owed = min(one.owed + end * elapsed_ns / SCRUB_WITHIN_NS, SCRUB_ROWS)
+            one.owed = min(one.owed + end * elapsed_ns / SCRUB_WITHIN_NS, end)
             if one.owed < 1 or not end:
                 continue
-            done = self._store.scrub(stream, one.upto + 1, int(one.owed))
-            one.owed -= int(one.owed)
+            rows = min(int(one.owed), SCRUB_ROWS)
+            done = self._store.scrub(stream, one.upto + 1, rows)
+            one.owed -= rows
             one.upto = done.last
             if one.upto >= end:
                 one.upto, one.rounds = 0, one.rounds + 1

@@ -220,7 +220,7 @@ class Keeper:
             self._plan(self._file.believed(lambda: self._slice(boot_ns)))
         else:  # it waits for the next commit, and the alarm must not
             self._house.bound()
-        self.restless = bool(self._planned)
+        self.restless = bool(self._planned) or self._house.behind
         self.alarm, self.buffer = self._house.alarm(self._site.path), self._house.document()
         if boot_ns - self._noted_ns >= NOTE_HIGHEST_NS:
             self._noted_ns = boot_ns

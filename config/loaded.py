@@ -3,7 +3,7 @@
 What is always true here:
 
 - It has passed every check of this floor. Each link is the record of the driver it names.
-- The digest is of the bytes exactly as they were read, of the file and of those beside it (`config.digest`), profiles
+- The digest is of the bytes exactly as they were read, of the file and of those beside it (`config.raw`), profiles
   and secrets not included.
 - Paths in it (`tls`, `buffer.path`, certificates of links) are absolute; in the file they are relative to it.
 - Secrets have their values.

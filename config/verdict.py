@@ -38,7 +38,7 @@ class State:
     accepted_remote: bytes = b""
     """Digest of the content that a technician lets in over what was edited here."""
     files: bytes = b""
-    """Digest of the configuration with its `links.d` (`config.include`); that of `current` where it is left out."""
+    """Digest of the configuration with its `links.d` (`config.raw`); that of `current` where it is left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import Bench, until
+from rig import GROUP, Bench, until
 
 from agent.health import DeviceHealth, LinkHealth
 from agent.poller import House, Poller
@@ -300,3 +300,20 @@ async def test_a_tick_that_came_due_in_suspend_is_served_soon(tmp_path: Path, mo
         awake = driver.clock.boot_ns
         driver.clock.boot_ns = lambda: awake() + hourly * MS
         await until(lambda: len(frames(seen, "a")) == 2)
+
+
+async def test_a_seal_is_due_when_what_was_asked_at_its_moment_has_come(tmp_path: Path) -> None:
+    """Nobody waits for the timer behind it."""
+    one = group("a", 50)
+    async with Bench(tmp_path / "buffer.db", seal_every_s=3600) as bench:
+        add = bench.recorder.add
+        bench.recorder.add = lambda _, frame: add(GROUP, Frame(frame.t_boot_ns, 0, (1, 1.5)))  # type: ignore[method-assign]
+        driver = Scripted(bench.clock, one, answer=lambda _device: 1, opening=lambda: None)
+        health = LinkHealth("scripted", {"a": DeviceHealth("main")})
+        task = asyncio.create_task(Poller(driver, House(bench.recorder, bench.clock, random.Random(1)), health).run())
+        await until(lambda: bool(bench.committed) and bench.recorder._gathering.unsealed > 0)
+        before = len(bench.committed)
+        bench.recorder.polling._place_ns = 0  # an hour has passed
+        await until(lambda: len(bench.committed) > before)
+        task.cancel()
+        await asyncio.wait([task])

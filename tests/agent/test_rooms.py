@@ -14,7 +14,7 @@ from outstation import tmpfs
 from rig import Bench as Recording
 from rig import until
 
-from agent.housekeeping import Rules
+from agent.housekeeping import SCRUB_ROWS, SCRUB_WITHIN_NS, Housekeeping, Rules
 from agent.kept import Kept
 from agent.opener import ROOM_BYTES
 from buffer.changes import Eviction, Thinned
@@ -279,3 +279,22 @@ def test_a_row_whose_number_is_out_of_order_condemns_the_file(tmp_path: Path) ->
     assert path.with_name("buffer.db.broken-1").exists()
     again.keeper.close()
     assert proven(path).verdict == "complete"
+
+
+def test_a_proof_that_is_behind_goes_on_at_once_and_forgets_nothing(tmp_path: Path) -> None:
+    """A slice is small, what it leaves stays owed: however rarely housekeeping looks, all is proven within a day."""
+    bench = Bench(tmp_path / "buffer.db")
+    bench.seal(200)
+    store = bench.keeper._file.store
+    assert store is not None
+    house = Housekeeping(Rules(), store, 0)
+    end = store.last_position("main")
+    assert end >= 200
+    slices = 0
+    while not slices or house.behind:
+        house.plan({}, SCRUB_WITHIN_NS)
+        slices += 1
+    assert slices == end // SCRUB_ROWS
+    house.plan({}, SCRUB_WITHIN_NS)
+    assert house.scrubbing["main"].rounds == 1
+    bench.keeper.close()
