@@ -12,14 +12,6 @@ _LONGEST = 1_000_000
 _PEM = b"-----BEGIN CERTIFICATE-----"
 
 
-def expires_ns(cert: str) -> int | None:
-    """Give when the first certificate of a PEM file ends, in nanoseconds since 1970; None where it cannot be read."""
-    try:
-        return int(x509.load_pem_x509_certificate(Path(cert).read_bytes()).not_valid_after_utc.timestamp()) * 10**9
-    except (OSError, ValueError):
-        return None
-
-
 def ends_of(file: Path) -> dt.datetime | None:
     """Give the day on which the first certificate of a file to end does; None where it holds none."""
     try:
@@ -30,3 +22,9 @@ def ends_of(file: Path) -> dt.datetime | None:
     except (OSError, ValueError):
         return None
     return min(one.not_valid_after_utc for one in found)
+
+
+def expires_ns(cert: str) -> int | None:
+    """Give the same in nanoseconds since 1970."""
+    ends = ends_of(Path(cert))
+    return None if ends is None else int(ends.timestamp()) * 10**9
