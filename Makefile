@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check cover bench bench-stages arm locale lock clean
+.PHONY: demo test check cover bench bench-stages arm unit locale lock clean
 
 demo: .venv/ready
 	$(BIN)/trambien demo $(DEMO)
@@ -41,6 +41,10 @@ bench-stages: .venv/ready
 arm:
 	sh tests/arm.sh $(ARM)
 
+# As it is installed: README's commands in a Debian of its own, whose systemd starts, watches and restarts it. Root, five minutes.
+unit:
+	sh tests/unit.sh
+
 locale: .venv/ready
 	$(BIN)/pybabel -q compile --directory config/locale --domain "$(notdir $(basename $(wildcard config/locale/en/LC_MESSAGES/*.po)))"
 
@@ -56,11 +60,15 @@ LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --genera
 lock:
 	$(LOCK) -o requirements.txt
 	$(LOCK) --extra demo --group dev -o requirements-dev.txt
-	$(MAKE) --no-print-directory requirements-armhf.txt
+	$(MAKE) --no-print-directory requirements-armhf.txt requirements-build.txt
 
 # For 32-bit Arm: without what Debian gives there, since no wheel does.
 requirements-armhf.txt: requirements.txt
 	awk '/^[a-z]/ { keep = !/^(cffi|pycparser|zstandard)==/ } keep' $< >$@
+
+# What makes the package from a checkout: hatchling and what it needs, as pinned for us.
+requirements-build.txt: requirements-dev.txt
+	awk '/^[a-z]/ { keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } keep' $< >$@
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -33,6 +33,7 @@ from typing import Literal
 from agent import aside, durable, json_record
 from config.raw import SIZE_LIMIT as CONFIG_LIMIT
 from config.raw import digest_of, read_regular
+from config.trust import FILE_NAME as TRUST_NAME
 from config.trust import SIZE_LIMIT as TRUST_LIMIT
 from config.trust import Standing, TrustInvalid
 from config.verdict import Accepted, Confirmed, Replaced, State
@@ -119,7 +120,7 @@ class Hold:
         self.config = config
         self.folder = config.with_name(f"{config.name}.push")
         self.staged = config.with_name(f"{config.name}.pushed")
-        self.trust_path = config.with_name("trust.json")
+        self.trust_path = config.with_name(TRUST_NAME)
         self._journal_path = self.folder / "journal.json"
         self._previous = self.folder / "previous.yaml"
         self._conflict = self.folder / "conflict.cbor"

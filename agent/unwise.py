@@ -7,6 +7,7 @@ writing and no port is touched. Days are counted by the wall clock, which is evi
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -20,6 +21,7 @@ from config.errors import Fault, KeyPath, fault_at
 from config.loaded import Loaded
 from config.model import Serial
 from config.shape import Strict
+from config.trust import FILE_NAME
 from drivers.api import Clock, Driver
 
 STABLE_NAMES = Path("/dev/serial/by-id")
@@ -52,6 +54,8 @@ def warnings(loaded: Loaded, drivers: Mapping[str, Driver[Any]], cost: Estimate,
     """Find what will work and is likely not meant, in the order of the file's parts."""
     for name, uplink in loaded.config.uplinks.items():
         yield from _certificates(uplink, ("uplinks", name), loaded, clock)
+        if "config" in uplink.accept:
+            yield from _pushes(("uplinks", name, "accept"), loaded)
     yield from _room(loaded, cost)
     for name, link in loaded.config.links.items():
         yield from _certificates(link, ("links", name), loaded, clock)
@@ -61,6 +65,15 @@ def warnings(loaded: Loaded, drivers: Mapping[str, Driver[Any]], cost: Estimate,
             where: KeyPath = ("links", name)
             yield fault_at(loaded.spot(where), "config.bus-overloaded", where, link=name, percent=math.ceil(load * 100))
     yield from checks.stream_warnings(loaded.config.uplinks, loaded.config.links, loaded.places)
+
+
+def _pushes(where: KeyPath, loaded: Loaded) -> Iterator[Fault]:
+    """Find what keeps every push from being obeyed: nobody is believed, or this account could not write it."""
+    folder = loaded.path.parent
+    if not (folder / FILE_NAME).exists():
+        yield fault_at(loaded.spot(where), "push.no-trust", where)
+    if not os.access(folder, os.W_OK):
+        yield fault_at(loaded.spot(where), "push.disk", where)
 
 
 def _port(serial: object, where: KeyPath, loaded: Loaded) -> Iterator[Fault]:

@@ -232,8 +232,8 @@ def _alone(path: Path) -> Iterator[None]:
             yield
         finally:
             os.close(folder)
-    except OSError as error:
-        raise BufferUnreadable(path=str(path), reason=error.strerror) from error
+    except OSError as error:  # of any of the files beside it, or of the credential
+        raise BufferUnreadable(path=str(error.filename or path), reason=error.strerror) from error
 
 
 def _enrol(path: Path, public_key: bytes) -> None:

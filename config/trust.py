@@ -17,6 +17,8 @@ from typing import Annotated, Literal, NamedTuple
 from config.model import Name
 from config.shape import Between, Length, Pattern, Strict
 
+FILE_NAME = "trust.json"
+"""Beside the configuration."""
 SIZE_LIMIT = 65_536
 NUMBER_LIMIT = 2**53 - 1
 """The largest version and epoch: the largest integer that every JSON reader keeps (RFC 8259, section 6)."""

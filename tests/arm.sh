@@ -29,13 +29,13 @@ for tool in debootstrap "$qemu-static" unshare git; do
     command -v "$tool" >/dev/null || { echo "needs $tool: apt install debootstrap qemu-user-static git" >&2; exit 69; }
 done
 
-root=$(mktemp -d "/var/tmp/trambien-$arch-$release.XXXXXX")
+name="$arch-$release"
+. tests/debian.sh
 binfmt=/proc/sys/fs/binfmt_misc registered='' mounted=''
 clean() {
-    rm -f "$root.log"
     [ -z "$registered" ] || echo -1 >"$binfmt/$qemu"
     [ -z "$mounted" ] || umount "$binfmt"
-    if [ -n "${KEEP:-}" ]; then echo "kept: $root"; else rm -rf --one-file-system "$root"; fi
+    clear_debian
 }
 trap clean EXIT
 trap 'exit 130' INT TERM
@@ -44,38 +44,18 @@ trap 'exit 130' INT TERM
 [ -e $binfmt/register ] || { mount -t binfmt_misc binfmt_misc $binfmt && mounted=1; } || exit 69
 [ -e "$binfmt/$qemu" ] || { cat "/usr/lib/binfmt.d/$qemu.conf" >$binfmt/register && registered=1; } || exit 69
 
-# inside SECONDS COMMAND: in the foreign Debian, in namespaces of its own, with nothing of this environment.
+# inside SECONDS COMMAND: in the foreign Debian, in namespaces of its own.
 inside() {
-    timeout --kill-after=10 "$1" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
-        DEBIAN_FRONTEND=noninteractive PIP_CERT=/etc/ssl/certs/ca-certificates.crt PYTHONDONTWRITEBYTECODE=1 \
-        unshare --mount --pid --fork --kill-child --ipc sh -c 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" &&
-            mount -t tmpfs tmpfs "$0/tmp" && mount -t tmpfs tmpfs "$0/run" && exec chroot "$0" sh -euc "cd /srv/trambien; $1"' "$root" "$2"
+    clean_env timeout --kill-after=10 "$1" unshare --mount --pid --fork --kill-child --ipc sh -c 'mount -t proc proc "$0/proc" &&
+        mount --rbind /dev "$0/dev" && mount -t tmpfs tmpfs "$0/tmp" && mount -t tmpfs tmpfs "$0/run" &&
+        exec chroot "$0" sh -euc "cd /srv/trambien; $1"' "$root" "$2"
 }
-
-# step NAME SECONDS COMMAND: tell how it went.
-failed=0
-step() {
-    began=$(date +%s)
-    if inside "$2" "$3" >"$root/srv/step.log" 2>&1; then how=passed; else how="FAILED ($?)" failed=$((failed + 1)); fi
-    echo "== $1: $how in $(($(date +%s) - began)) s"
-    if [ "$how" = passed ]; then tail -n 3 "$root/srv/step.log"; else tail -n 60 "$root/srv/step.log"; fi
-}
-
-# readme MARK: the commands between its marks.
-readme() { sed -n "/<!-- $1: begin -->/,/<!-- $1: end -->/s/^    //p" README.md; }
 
 # pins NAME...: their lines of requirements-dev.txt, hashes and all.
 pins() { awk -v names=" $* " '/^[a-z]/ { split($1, name, "=="); take = index(names, " " name[1] " ") } take' requirements-dev.txt; }
 
 echo "== $arch $release in $root, by $("$qemu-static" --version | head -n 1), on $(uname -rm)"
-timeout 1800 debootstrap --arch="$arch" --variant=minbase --include=ca-certificates,mosquitto,python3-venv \
-    "$release" "$root" >"$root.log" 2>&1 || { tail -n 20 "$root.log" >&2; exit 69; }
-# Names and trust as on this machine: a network may have its own of either.
-cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
-printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
-mkdir -p "$root/srv/trambien"
-git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from=- | tar --extract --directory="$root/srv/trambien"
+make_debian "$arch" "$release" ca-certificates,mosquitto,python3-venv
 pins attrs execnet hypothesis iniconfig joserfc jsonschema jsonschema-specifications packaging pluggy pytest pytest-asyncio \
     pytest-timeout pytest-xdist referencing rpds-py sortedcontainers >"$root/srv/tests.txt"
 

@@ -29,7 +29,7 @@ from config import push as pushes
 from config import trust_file
 from config.push import Envelope, Push, Rejected, encode, shown, signed
 from config.raw import digest_of
-from config.trust import TrustInvalid
+from config.trust import FILE_NAME, TrustInvalid
 
 app = typer.Typer(help="The operator's side of a configuration push.", no_args_is_help=True)
 
@@ -65,7 +65,7 @@ def trust(
     keys: Annotated[list[Path], typer.Argument(help="Public keys (*.pub), or trust.json alone to check it.")],
     fleet: Annotated[str, typer.Option(help="The fleet's name.")] = "fleet",
     threshold: Annotated[int, typer.Option(min=1, max=8, help="For critical settings and trust.")] = 2,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The document to write.")] = Path("trust.json"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The document to write.")] = Path(FILE_NAME),
 ) -> None:
     """Make the first trust document from public keys, or check one."""
     try:

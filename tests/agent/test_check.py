@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 import json
+import os
 import sys
 
 import pytest
@@ -214,6 +215,34 @@ def test_a_certificate_that_ends_soon_draws_a_warning_with_the_days(file, tmp_pa
     )
     if code == "config.certificate-expires":
         assert "ends in 29 days" in warnings[0]["message"]
+
+
+def accepting(folder):
+    """Give an uplink that accepts pushes, with nothing else to complain of."""
+    certificate(folder / "ca.pem", 90)
+    return 'uplinks: {p: {url: "mqtts://h:8883", tls: {ca: ca.pem}, accept: [config]}}\n'
+
+
+@pytest.mark.parametrize(("trust", "codes"), [(False, ["push.no-trust"]), (True, [])])
+def test_pushes_that_nobody_could_obey_draw_a_warning(file, tmp_path, capsys, trust, codes):
+    """Where an uplink accepts them and there is no trust document."""
+    if trust:
+        (tmp_path / "trust.json").write_text("{}")
+    assert check(file(SOUND.replace("ttyUSB1", "ttyS1") + accepting(tmp_path)), as_json=True, language="en") == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert [warning["code"] for warning in warnings] == codes
+    assert all(warning["path"] == "uplinks.p.accept" for warning in warnings)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_a_push_could_not_be_written_to_draws_a_warning(file, tmp_path, capsys):
+    """The account that asks is the one that would write: at a start, the service's."""
+    (tmp_path / "trust.json").write_text("{}")
+    path = file(SOUND.replace("ttyUSB1", "ttyS1") + accepting(tmp_path))
+    tmp_path.chmod(0o500)
+    assert check(path, as_json=True, language="en") == 0
+    tmp_path.chmod(0o700)
+    assert [warning["code"] for warning in json.loads(capsys.readouterr().out)["warnings"]] == ["push.disk"]
 
 
 def test_a_certificate_of_a_link_is_looked_at_too(file, tmp_path, capsys):

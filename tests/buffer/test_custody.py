@@ -258,6 +258,15 @@ def test_another_credential_is_a_lost_key(path, tmp_path):
     assert set(believed(path)) == {key(5).public_key, key(6).public_key}
 
 
+def test_a_credential_that_cannot_be_read_is_named(path, tmp_path):
+    """It, and not the file beside the buffer that it stands for."""
+    given = tmp_path / "credentials"
+    given.mkdir(mode=0o500)
+    with pytest.raises(BufferUnreadable) as refused:
+        Custody.open(path, given)
+    assert refused.value.fields["path"] == str(given)
+
+
 @pytest.mark.parametrize("harm", ["mode", "content", "owner"])
 def test_a_credential_that_cannot_be_used_stops_the_start(path, tmp_path, harm):
     """It cannot be replaced, and a person must mend it; its content is not told."""

@@ -23,6 +23,8 @@ DEBIAN_GIVES = {
 }
 """Not in requirements-armhf.txt: what README takes from Debian there."""
 
+LISTS = ("requirements.txt", "requirements-armhf.txt", "requirements-build.txt", "requirements-dev.txt")
+
 
 def pinned(name: str) -> dict[str, str]:
     """Give each requirement of a file, with its hashes, under its name."""
@@ -54,7 +56,7 @@ def test_the_list_for_32_bit_arm_is_the_whole_one_without_what_debian_gives() ->
     assert DEBIAN_GIVES.keys() <= whole.keys()
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-armhf.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", LISTS)
 def test_every_pin_has_hashes_and_no_place(name: str) -> None:
     """A file that names a registry would be wrong at the next network."""
     for entry in pinned(name).values():
@@ -69,3 +71,13 @@ def test_what_the_station_needs_is_pinned_for_it() -> None:
     assert plain <= pinned("requirements.txt").keys()
     assert "cbor2" not in pinned("requirements.txt")
     assert pinned("requirements.txt").keys() < pinned("requirements-dev.txt").keys()
+
+
+def test_what_makes_the_package_is_pinned_too_and_pure() -> None:
+    """The station resolves nothing: what pyproject.toml builds with, and what that needs, as pinned for us."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = [*project["build-system"]["requires"], *(distribution("hatchling").requires or ())]
+    needed = {re.split(r"[^A-Za-z0-9_.-]", need)[0] for need in asked if "python_version < '3.11'" not in need}
+    build, whole = pinned("requirements-build.txt"), pinned("requirements-dev.txt")
+    assert build == {name: whole[name] for name in needed}
+    assert all(is_pure(name) for name in needed)
