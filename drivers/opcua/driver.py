@@ -7,19 +7,25 @@ What is always true here:
   returned before a notification is acknowledged, so nothing that the server may forget is still on its way here.
 - When the connection is gone, every `listen` and every later `poll` raises LinkDown.
 - Receive times and frame times are whole microseconds.
+- asyncua, which takes a second and 41 MB to load, is loaded by the first `open`, in a thread: whoever judges a file
+  needs none of it, and other links are polled meanwhile.
 """
 
 import asyncio
 from collections.abc import Sequence
-from typing import ClassVar
+from importlib import import_module
+from typing import TYPE_CHECKING, ClassVar
 
 from buffer import status
 from buffer.frame import Change, Frame
 from drivers.api import Clock, Driver, Emit, Group
 from drivers.errors import BadAnswer, LinkDown, NoAnswer
 from drivers.opcua.groups import Source, sources
-from drivers.opcua.session import Item, Session, Told
+from drivers.opcua.items import Item, Told
 from drivers.opcua.settings import OpcUaLink
+
+if TYPE_CHECKING:
+    from drivers.opcua.session import Session
 
 _Batch = tuple[Sequence[Change], asyncio.Future[None]]
 
@@ -78,16 +84,27 @@ class OpcUaDriver(Driver[OpcUaLink]):
         self._sources = {(source.group.device, source.group.layout.every_ns): source for source in made}
         self._handovers: set[_Handover] = set()
         self._down: LinkDown | None = None
-        self._session = Session(link, self._lost)
+        self._opened: Session | None = None
 
     async def open(self) -> None:
         """Connect and log in. Raises LinkDown."""
         self._down = None
+        if self._opened is None:
+            session = await asyncio.to_thread(import_module, "drivers.opcua.session")
+            self._opened = session.Session(self.link, self._lost)
         await self._session.open()
 
     async def close(self) -> None:
         """Log out and close the connection."""
-        await self._session.close()
+        if self._opened is not None:
+            await self._opened.close()
+
+    @property
+    def _session(self) -> "Session":
+        """The session, which `open` makes."""
+        if self._opened is None:
+            raise LinkDown("opcua.closed", url=self.link.url)
+        return self._opened
 
     async def poll(self, group: Group) -> Frame:
         """Read every node of a group in one call. Raises LinkDown, NoAnswer, BadAnswer."""

@@ -17,7 +17,6 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 from asyncua import Client, ua
 from asyncua.crypto import security_policies, uacrypto
@@ -25,6 +24,7 @@ from cryptography import x509
 
 from buffer import status
 from drivers.errors import BadAnswer, DriverError, LinkDown, NoAnswer
+from drivers.opcua.items import Item, Notify, Told
 from drivers.opcua.settings import OpcUaLink, Security
 
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs what this file raises
@@ -37,26 +37,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _SERVER_DECIDES = -1
 _ACCESS = {"BadUserAccessDenied", "BadIdentityTokenRejected", "BadIdentityTokenInvalid"}
-
-
-class Item(NamedTuple):
-    """A monitored item to be made."""
-
-    node: str
-    queue: int
-    deadband: float | None
-
-
-class Told(NamedTuple):
-    """What the server said of one item: its number, value, StatusCode and source time in ns since 1970, or None."""
-
-    item: int
-    value: object
-    status: int
-    source_ns: int | None
-
-
-Notify = Callable[[Sequence[Told]], Awaitable[None]]
 
 
 class Session:

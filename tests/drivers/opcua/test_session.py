@@ -14,6 +14,7 @@ from config.judge import judged
 from drivers import conformance
 from drivers.errors import BadAnswer, LinkDown, NoAnswer
 from drivers.opcua.driver import OpcUaDriver
+from drivers.opcua.session import Session
 
 POINTS = {"a": {"node": "i=2258", "type": "text"}, "level": {"node": "i=2267", "type": "uint8"}}
 
@@ -147,10 +148,10 @@ async def test_a_mute_server_is_link_down_within_the_time_out(driver_of):
     await server.wait_closed()
 
 
-async def test_foreign_errors_are_named_by_what_must_happen_next(clock):
+def test_foreign_errors_are_named_by_what_must_happen_next():
     """A call that failed: ask again, open again, or wait."""
     link = {"driver": "opcua", "url": "opc.tcp://h:4840", "devices": {"d": {"every": "1s", "points": POINTS}}}
-    session = OpcUaDriver("plc", judged(OpcUaDriver.Settings, link), clock)._session
+    session = Session(judged(OpcUaDriver.Settings, link), lambda _: None)
     assert isinstance(session._translated(TimeoutError()), NoAnswer)
     assert isinstance(session._translated(ConnectionError("gone")), LinkDown)
     assert isinstance(session._translated(ua.uaerrors.BadSessionIdInvalid()), LinkDown)
