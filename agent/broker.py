@@ -168,11 +168,10 @@ class Session:
 
     def _readable(self) -> None:
         broken: Exception | None = None
-        more = False
         try:
             more = self._client.take()
         except Exception as error:  # noqa: BLE001 - whatever a parser throws at foreign bytes is no bug of ours
-            broken = error
+            broken, more = error, False
         while self._calls:
             self._calls.popleft()()
         if broken is None:
@@ -272,7 +271,8 @@ class Session:
 
     def _watch(self) -> None:
         """End the connection where nothing moves: neither acknowledgements nor bytes out of the socket."""
-        self._client.loop_misc()  # keep-alive
+        if self._accepted.done():
+            self._client.loop_misc()  # keep-alive
         now_s = self._loop.time()
         if self._progress.still_s(self._client.socket(), now_s) >= STALLED_S and self._in_flight:
             self._end(BrokerDown("agent.broker-stalled", address=self._endpoint.address, seconds=round(STALLED_S)))

@@ -60,19 +60,20 @@ class Progress:
         return now_s - self._since_s
 
 
-def first_byte(sock: Any, within_s: float) -> bytes:
-    """Look at the first byte that comes without taking it; nothing where none comes in time."""
-    first = b""
-    if sock is not None and select.select([sock], [], [], within_s)[0]:
-        with contextlib.suppress(ConnectionError):  # whoever reads next will find it closed
-            first = sock.recv(1, socket.MSG_PEEK)
-    return first
+def first_byte(sock: Any) -> bytes:
+    """Look at the first byte that came without taking it; nothing where the far end hung up instead."""
+    with contextlib.suppress(ConnectionError):  # whoever reads next will find it closed
+        return bytes(sock.recv(1, socket.MSG_PEEK))
+    return b""
 
 
 def expect_connack(sock: Any, endpoint: Endpoint, within_s: float) -> None:
-    """Refuse a captive portal, which speaks something else than MQTT."""
-    first = first_byte(sock, within_s)
-    if first and first[0] != CONNACK:
+    """Refuse a captive portal, which speaks something else than MQTT, and what says nothing in time."""
+    if sock is None:
+        return
+    if not select.select([sock], [], [], within_s)[0]:
+        raise BrokerDown("agent.broker-silent", address=endpoint.address)
+    if (first := first_byte(sock)) and first[0] != CONNACK:
         raise BrokerDown("agent.not-mqtt", address=endpoint.address, reason=repr(first))
 
 

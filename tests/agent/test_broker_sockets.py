@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,6 +82,35 @@ async def test_a_connection_that_nobody_waits_for_any_more_says_nothing(monkeypa
         go_on.set()
         await until(lambda: bool(heard))
     assert heard == [b""]
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "TLS"])
+async def test_a_broker_that_takes_long_to_say_yes_is_not_called_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secured: bool
+) -> None:
+    """Keep-alive begins with the connection: until then its own bound holds, once, and silence is called silence."""
+    monkeypatch.setattr("agent.broker.CONNECT_TIMEOUT_S", 4.0)
+    authority = Authority(tmp_path, "slow")
+    pair = authority.issue("localhost", server=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    answers = [CONNACK, b""]
+
+    def serve(connection: socket.socket) -> None:
+        answer = answers.pop(0)
+        with context.wrap_socket(connection, server_side=True) if secured else connection as spoken:
+            spoken.recv(1000)
+            time.sleep(3)
+            spoken.sendall(answer)
+            time.sleep(6)
+
+    with serving(serve) as port:
+        endpoint = Endpoint("localhost", port, "x", ca=str(authority.ca) if secured else None, keep_alive_s=1)
+        await (await connect(endpoint)).close()
+        began = time.monotonic()
+        with pytest.raises(BrokerDown, match=r"agent\.broker-silent"):
+            await connect(endpoint)
+        assert time.monotonic() - began < 7
 
 
 @pytest.mark.parametrize(
