@@ -157,8 +157,10 @@ def test_a_file_that_is_there_is_never_touched(tmp_path: Path) -> None:
     ],
 )
 def test_a_flag_that_makes_no_sense_is_refused(tmp_path: Path, flag: str, value: str) -> None:
-    """2, and no file."""
-    assert init(tmp_path / "g.yaml", flag, value).exit_code == Exit.UNREADABLE
+    """2, what was asked for, and no file."""
+    told = init(tmp_path / "g.yaml", flag, value)
+    assert told.exit_code == Exit.UNREADABLE
+    assert f"  → {Words('en').say(f'agent.init-ask-{flag[2:]}', {})}" in told.output
     assert not (tmp_path / "g.yaml").exists()
 
 
