@@ -1,5 +1,6 @@
 """`trambien init`: asked at a terminal, told by flags, never over a file; what it writes is sound."""
 
+import codecs
 import contextlib
 import os
 import pty
@@ -39,6 +40,7 @@ class Terminal:
         self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
         os.close(slave)
         self.said = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def until(self, words: str) -> None:
         """Read until the terminal shows these words."""
@@ -46,7 +48,7 @@ class Terminal:
         while words not in self.said:
             assert time.monotonic() < deadline, self.said
             if select.select([self._master], [], [], 0.2)[0]:
-                self.said += os.read(self._master, 4096).decode()
+                self.said += self._decoder.decode(os.read(self._master, 4096))
 
     def answer(self, question: str, line: str) -> None:
         """Wait for a question, then type a line."""
