@@ -36,7 +36,10 @@ LONGEST = 64 << 20
 """The longest answer; a configuration of a mebibyte makes a few."""
 _CHUNK = 1 << 16
 
-_NONSENSE = (OSError, EOFError, pickle.PickleError, ValueError, TypeError, LookupError, AttributeError, ImportError)
+_NONSENSE = (
+    *(OSError, EOFError, pickle.PickleError, ValueError, TypeError, LookupError, AttributeError, ImportError),
+    *(OverflowError, MemoryError, RecursionError),
+)
 """What reading an answer that is none has been seen to raise, or may (pickle, "Exceptions")."""
 
 

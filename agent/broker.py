@@ -10,10 +10,12 @@ What is always true here:
   waits here. `window` is the smaller of that and ours; the caller keeps it, so little waits.
 - A half-open connection ends within 30 s: keep-alive where nothing is sent, TCP_USER_TIMEOUT where bytes in the socket
   are unanswered, and where the network answers and the broker does not, a watchdog over the acknowledgements.
-- Bytes that are not MQTT end the connection with a message of their own, whatever they do to the library.
+- Bytes that are not MQTT end the connection with a message of their own, whatever they do to the library. So does what
+  we did not ask for: a packet above `MOST_PACKET`, or QoS 2, of which the library would keep what is never released.
 - Errors of sockets, TLS and MQTT become BrokerDown (try again) or BrokerRefused (a person must look).
 - paho runs in the event loop, and has no thread: the loop tells it when the socket can be read or written, and what it
-  has to say is said there and then. Only a connection is made in a thread, since names and handshakes block.
+  has to say is said there and then. Only a connection is made in a thread, since names and handshakes block; one that
+  nobody waits for any more says nothing: its CONNECT would end the session that has our name by then.
 """
 
 import asyncio
@@ -21,11 +23,10 @@ import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Self
 
 from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -34,6 +35,7 @@ from agent import sockets, tls
 from agent.beat import next_beat_s
 from agent.endpoint import Endpoint, split_url
 from agent.errors import AgentError, BrokerDown, BrokerRefused
+from agent.message import Message
 from agent.owner import in_daemon
 
 __all__ = ["Endpoint", "Message", "Session", "connect", "split_url"]
@@ -47,21 +49,12 @@ FIRST_FAILURE = 0x80
 """Reason codes from here on are failures, MQTT 5 clause 2.4."""
 NO_MATCHING_SUBSCRIBERS = 0x10
 SESSION_TAKEN_OVER = 0x8E
-CONNACK = 0x20
-PACKET_HEAD = 16
-"""What a PUBLISH is at most larger than its topic and payload, properties aside."""
+MOST_PACKET = 16 << 20
+"""The largest packet that is read where no Maximum Packet Size was told: far above the largest layout or block."""
+MOST_READS = 64
+"""So often what came is taken before the event loop has its turn."""
 RECEIVE_MAXIMUM = 0xFFFF
 """What a server allows that names none, MQTT 5 clause 3.2.2.3.3."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One publish: QoS 1 always. `content_type` is told in MQTT 5 (3.3.2.3.9) and lost in 3.1.1."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
-    content_type: str | None = None
 
 
 class Session:
@@ -72,14 +65,13 @@ class Session:
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._calls: deque[Callable[[], None]] = deque()
-        self._writing = False
+        self._writing = self._behind = False
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._accepted.add_done_callback(_retrieved)
         self._in_flight: dict[int, asyncio.Future[int]] = {}
         self._waiting: deque[tuple[Message, asyncio.Future[int]]] = deque()
         self._receive_maximum = RECEIVE_MAXIMUM
-        self._progress_s = self._loop.time()
-        self._unsent = 0
+        self._progress = sockets.Progress(self._loop.time())
         self._alert: BrokerRefused | None = None
         self._subscriptions: dict[int, asyncio.Future[list[int]]] = {}
         self.ended: asyncio.Future[None] = self._loop.create_future()
@@ -117,14 +109,9 @@ class Session:
         self._send_waiting()
         return future
 
-    def size(self, message: Message) -> int:
-        """Give what a PUBLISH of this message is at most on the wire (MQTT 5, 3.3)."""
-        content_type = len(message.content_type.encode()) if message.content_type else 0
-        return len(message.topic.encode()) + len(message.payload) + content_type + PACKET_HEAD
-
     def fits(self, message: Message) -> bool:
         """Say whether the server's Maximum Packet Size allows a message."""
-        return self.max_packet is None or self.size(message) <= self.max_packet
+        return self.max_packet is None or message.size <= self.max_packet
 
     def _send_waiting(self) -> None:
         """Hand to the library what the server's Receive Maximum allows."""
@@ -133,10 +120,12 @@ class Session:
             if future.done():
                 continue
             if not self._in_flight:
-                self._progress_s = self._loop.time()
+                self._progress.moved(self._loop.time())
             properties = self._properties(message)
             mid = self._client.publish(message.topic, message.payload, 1, message.retain, properties).mid
             self._in_flight[mid] = future
+        if not self._writing:
+            self._flush()
 
     def _properties(self, message: Message) -> Properties | None:
         if message.content_type is None or self._endpoint.protocol != 5:
@@ -180,17 +169,24 @@ class Session:
     def _readable(self) -> None:
         broken: Exception | None = None
         try:
-            self._client.take()
+            more = self._client.take()
         except Exception as error:  # noqa: BLE001 - whatever a parser throws at foreign bytes is no bug of ours
-            broken = error
+            broken, more = error, False
         while self._calls:
             self._calls.popleft()()
         if broken is None:
             self._flush()
+            if more and not self._behind:
+                self._behind = True
+                self._loop.call_soon(self._go_on)
             return
         self._let_go()
         what = type(broken).__name__
         self._end(BrokerDown("agent.not-mqtt", address=self._endpoint.address, reason=what))
+
+    def _go_on(self) -> None:
+        self._behind = False
+        self._readable()
 
     def _flush(self) -> None:
         """Write what waits to be written; what the socket does not take waits until it does."""
@@ -249,7 +245,8 @@ class Session:
     def _on_message(self, _c: Client, _u: object, message: MQTTMessage) -> None:
         content_type = getattr(message.properties, "ContentType", None)
         received = Message(message.topic, bytes(message.payload), message.retain, content_type)
-        self._calls.append(lambda: self._received(received))
+        if (hear := self.on_message) is not None:
+            self._calls.append(lambda: hear(received))
 
     # -- what becomes of it ----------------------------------------------------------------------------------------
 
@@ -266,22 +263,18 @@ class Session:
             self._accepted.set_exception(error)
 
     def _acknowledged(self, mid: int, code: int) -> None:
-        self._progress_s = self._loop.time()
-        future = self._in_flight.pop(mid, None)
-        if future is not None and not future.done():
+        self._progress.moved(self._loop.time())
+        if (future := self._in_flight.pop(mid, None)) is not None and not future.done():
             future.set_result(code)
         if not self.ended.done():
             self._send_waiting()
 
     def _watch(self) -> None:
         """End the connection where nothing moves: neither acknowledgements nor bytes out of the socket."""
-        self._client.loop_misc()  # keep-alive
+        if self._accepted.done():
+            self._client.loop_misc()  # keep-alive
         now_s = self._loop.time()
-        unsent = sockets.unsent(self._client.socket())
-        if unsent < self._unsent or not self._in_flight:
-            self._progress_s = now_s
-        self._unsent = unsent
-        if now_s - self._progress_s >= STALLED_S:
+        if self._progress.still_s(self._client.socket(), now_s) >= STALLED_S and self._in_flight:
             self._end(BrokerDown("agent.broker-stalled", address=self._endpoint.address, seconds=round(STALLED_S)))
         elif not self.ended.done():
             self._watching = self._loop.call_at(next_beat_s(now_s, WATCH_EVERY_S), self._watch)
@@ -298,13 +291,8 @@ class Session:
         return BrokerDown("agent.broker-lost", address=address, reason=str(code))
 
     def _subscribed(self, mid: int, codes: list[int]) -> None:
-        future = self._subscriptions.pop(mid, None)
-        if future is not None and not future.done():
+        if (future := self._subscriptions.pop(mid, None)) is not None and not future.done():
             future.set_result(codes)
-
-    def _received(self, message: Message) -> None:
-        if self.on_message is not None:
-            self.on_message(message)
 
     def _end(self, error: BrokerDown | BrokerRefused) -> None:
         self._refuse(error)
@@ -325,13 +313,28 @@ def _retrieved(future: asyncio.Future[Any]) -> None:
 
 
 class _Client(Client):
-    """paho, which is told when its socket can be read."""
+    """paho, which is told when its socket can be read. `abandoned`: nobody waits for the connection any more."""
 
-    def take(self) -> None:
-        """Take all that came: TLS may hold packets that the socket does not show any more."""
-        self.loop_read()
-        while (sock := self.socket()) is not None and isinstance(sock, ssl.SSLSocket) and sock.pending():
+    most_packet, abandoned = MOST_PACKET, False
+
+    def take(self) -> bool:
+        """Take what came; say whether there is more: TLS may hold packets that the socket does not show any more."""
+        for _ in range(MOST_READS):
             self.loop_read()
+            sock = self.socket()
+            if not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+                return False
+        return True
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > self.most_packet:
+            raise OverflowError(bufsize)
+        return super()._sock_recv(bufsize)
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        if self._in_packet["command"] & 0x04:  # QoS 2
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return super()._handle_publish()
 
 
 async def connect(endpoint: Endpoint, will: Message | None = None) -> Session:
@@ -345,6 +348,7 @@ async def connect(endpoint: Endpoint, will: Message | None = None) -> Session:
         session.listen()
         await asyncio.wait_for(session._accepted, CONNECT_TIMEOUT_S)  # noqa: SLF001 - the other half of this class
     except BaseException as error:
+        client.abandoned = True
         await session.close()
         if opened and isinstance(error, TimeoutError):
             raise BrokerDown("agent.broker-silent", address=endpoint.address) from None
@@ -355,18 +359,17 @@ async def connect(endpoint: Endpoint, will: Message | None = None) -> Session:
 
 
 def _client(endpoint: Endpoint, will: Message | None) -> _Client:
-    version = MQTTProtocolVersion.MQTTv5 if endpoint.protocol == 5 else MQTTProtocolVersion.MQTTv311
-    clean = None if endpoint.protocol == 5 else True
     client = _Client(
         CallbackAPIVersion.VERSION2,
         endpoint.client_id,
-        clean_session=clean,
-        protocol=version,
+        clean_session=None if endpoint.protocol == 5 else True,
+        protocol=MQTTProtocolVersion.MQTTv5 if endpoint.protocol == 5 else MQTTProtocolVersion.MQTTv311,
         reconnect_on_failure=False,
     )
     client.connect_timeout = CONNECT_TIMEOUT_S
     client.max_inflight_messages_set(0xFFFF)
-    client.on_socket_open = lambda _client, _userdata, sock: sockets.bound(sock)
+    client.most_packet = endpoint.max_packet or MOST_PACKET
+    client.on_socket_open = _opened
     if endpoint.ca is not None:
         client.tls_set_context(tls.context(endpoint.ca, endpoint.cert, endpoint.key))
     if will is not None:
@@ -386,11 +389,11 @@ def _open(client: Client, endpoint: Endpoint) -> None:
             endpoint.host, endpoint.port, keepalive=endpoint.keep_alive_s, clean_start=True, properties=properties
         )
     if endpoint.ca is None:
-        _expect_connack(client, endpoint)
+        sockets.expect_connack(client.socket(), endpoint, CONNECT_TIMEOUT_S)
 
 
-def _expect_connack(client: Client, endpoint: Endpoint) -> None:
-    """Refuse a captive portal, which speaks something else than MQTT."""
-    first = sockets.first_byte(client.socket(), CONNECT_TIMEOUT_S)
-    if first and first[0] != CONNACK:
-        raise BrokerDown("agent.not-mqtt", address=endpoint.address, reason=repr(first))
+def _opened(client: Client, _userdata: object, sock: Any) -> None:
+    sockets.bound(sock)
+    if isinstance(client, _Client) and client.abandoned:
+        sock.close()
+        raise ConnectionAbortedError

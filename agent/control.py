@@ -33,7 +33,7 @@ Orders = Mapping[str, Callable[[], Awaitable[Document]]]
 
 def socket_path(buffer_path: Path) -> Path:
     """Give the socket that belongs to a buffer."""
-    return buffer_path.with_name(buffer_path.name + ".sock")
+    return buffer_path.parent / f"{buffer_path.name}.sock"
 
 
 async def serve(path: Path, answers: Answers, orders: Orders = MappingProxyType({})) -> None:

@@ -107,7 +107,7 @@ class Dispatch:
         return False
 
     def _tell_too_large(self, message: Message) -> None:
-        self._answers.too_large(message.topic, self._session.size(message), self._session.max_packet or 0)
+        self._answers.too_large(message.topic, message.size, self._session.max_packet or 0)
 
     def _post(self, message: Message, parcel: Parcel, *, backlog: bool) -> None:
         self._backlog += backlog

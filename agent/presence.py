@@ -59,7 +59,7 @@ class Presence:
     def _tell(self, message: Message) -> asyncio.Future[int]:
         if self._session.fits(message):
             return self._answers.retained(message)
-        self._answers.too_large(message.topic, self._session.size(message), self._session.max_packet or 0)
+        self._answers.too_large(message.topic, message.size, self._session.max_packet or 0)
         left_out: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         left_out.set_result(0)
         return left_out

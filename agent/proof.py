@@ -23,7 +23,7 @@ from agent.errors import NotRunning
 from agent.history import Progress, SourceUnreadable, block_files, read_block_file
 from agent.receiver import Receiver
 from buffer.block import Block, decode_block
-from buffer.errors import BlockInvalid
+from buffer.errors import BlockInvalid, BufferUnreadable
 from buffer.keys import key_path, known_public, load_public
 from buffer.store import Reader
 from buffer.verify import Verifier
@@ -72,12 +72,14 @@ def _folder(path: Path, progress: Progress) -> Iterator[tuple[object, Block]]:
 def trusted_keys(source: Path | None, trust: Sequence[Path]) -> tuple[tuple[bytes, ...], Path | None]:
     """Give the keys to trust: those named, else those beside a buffer, and then the file they came from.
 
-    Raises BufferUnreadable for a key that is none, SourceUnreadable where there is none at all.
+    Raises BufferUnreadable for a key that is none and where there is no source, SourceUnreadable where there is no key.
     """
     if trust:
         return tuple(load_public(path) for path in trust), None
     beside = key_path(source or Path("buffer.db"))
     found = () if source is None else known_public(beside)
+    if not found and source is not None and not source.exists():
+        raise BufferUnreadable(path=str(source), reason="no such file")
     if not found:
         raise SourceUnreadable("agent.no-trust", path=f"{beside}.pub")
     return found, beside

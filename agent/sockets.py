@@ -24,6 +24,7 @@ from agent.errors import BrokerDown, BrokerRefused
 from agent.owner import in_daemon
 
 TCP_USER_TIMEOUT_MS = 20_000
+CONNACK = 0x20
 
 
 def bound(sock: Any) -> None:
@@ -40,13 +41,40 @@ def unsent(sock: Any) -> int:
         return 0
 
 
-def first_byte(sock: Any, within_s: float) -> bytes:
-    """Look at the first byte that comes without taking it; nothing where none comes in time."""
-    first = b""
-    if sock is not None and select.select([sock], [], [], within_s)[0]:
-        with contextlib.suppress(ConnectionError):  # whoever reads next will find it closed
-            first = sock.recv(1, socket.MSG_PEEK)
-    return first
+class Progress:
+    """Whether anything moves over a connection on which an answer is awaited."""
+
+    def __init__(self, now_s: float) -> None:
+        self._since_s = now_s
+        self._unsent = 0
+
+    def moved(self, now_s: float) -> None:
+        """Note that an answer came, or that none was awaited before."""
+        self._since_s = now_s
+
+    def still_s(self, sock: Any, now_s: float) -> float:
+        """Say for how long no answer has come, and no byte left the socket from one look to the next."""
+        before, self._unsent = self._unsent, unsent(sock)
+        if self._unsent < before:
+            self.moved(now_s)
+        return now_s - self._since_s
+
+
+def first_byte(sock: Any) -> bytes:
+    """Look at the first byte that came without taking it; nothing where the far end hung up instead."""
+    with contextlib.suppress(ConnectionError):  # whoever reads next will find it closed
+        return bytes(sock.recv(1, socket.MSG_PEEK))
+    return b""
+
+
+def expect_connack(sock: Any, endpoint: Endpoint, within_s: float) -> None:
+    """Refuse a captive portal, which speaks something else than MQTT, and what says nothing in time."""
+    if sock is None:
+        return
+    if not select.select([sock], [], [], within_s)[0]:
+        raise BrokerDown("agent.broker-silent", address=endpoint.address)
+    if (first := first_byte(sock)) and first[0] != CONNACK:
+        raise BrokerDown("agent.not-mqtt", address=endpoint.address, reason=repr(first))
 
 
 def fault(error: BaseException, endpoint: Endpoint) -> BrokerDown | BrokerRefused | None:

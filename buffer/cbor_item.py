@@ -194,11 +194,41 @@ def _read_map(data: bytes, at: int, count: int, room: int) -> Found:
     return members, at
 
 
+class _ArrayKey(tuple[Any, ...]):
+    """An array as a key. Python's hash of a tuple is foreseeable: a stranger could make all keys of a map collide."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(_text(self))
+
+
+class _MapKey(frozenset[_ArrayKey]):
+    """A map as a key: its pairs."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(_text(self))
+
+
 def _hashable(key: Any) -> Any:
     """Give a key that is an array or a map a form that a dict holds. No format has one; who skips it reads on."""
     if type(key) is list:
-        return tuple(map(_hashable, key))
-    return frozenset((name, _hashable(member)) for name, member in key.items()) if type(key) is dict else key
+        return _ArrayKey(map(_hashable, key))
+    if type(key) is dict:
+        return _MapKey(_ArrayKey((name, _hashable(member))) for name, member in key.items())
+    return key
+
+
+def _text(key: object) -> str:
+    """Give a text that is the same for keys that are the same."""
+    if isinstance(key, _ArrayKey):
+        return f"[{','.join(map(_text, key))}]"
+    if isinstance(key, _MapKey):
+        return f"{{{','.join(sorted(map(_text, key)))}}}"
+    whole = isinstance(key, bool) or (isinstance(key, float) and key.is_integer())
+    return repr(int(key) if whole else key)  # type: ignore[call-overload]
 
 
 def _read_float(shape: Struct) -> Reader:

@@ -97,7 +97,7 @@ class DeviceKey:
 
 def key_path(buffer: Path) -> Path:
     """Give the device key that belongs to a buffer: a sibling, so that both are kept or lost together."""
-    return buffer.with_name("device.key")
+    return buffer.parent / "device.key"  # what a person names may be a folder without a name, like `.`
 
 
 def load_or_create(path: Path) -> tuple[DeviceKey, Fate]:

@@ -116,12 +116,13 @@ class _Asking:
         self._ask = ask
 
     def of(self, what: str, given: str | None, default: str, judge: Judge) -> str:
-        """Give an answer that makes sense. A flag that makes none ends the command with 2."""
+        """Give an answer that makes sense. A flag that makes none ends it with 2, and says what was asked."""
         question = self._words.say(f"agent.init-ask-{what}", {})
         if given is not None:
             if judge(given):
                 return given
-            print(self._words.say("agent.init-flag", {"what": what, "given": given}), file=sys.stderr)
+            refusal = self._words.say("agent.init-flag", {"what": what, "given": given})
+            print(f"{refusal}\n  → {question}", file=sys.stderr)
             raise typer.Exit(Exit.UNREADABLE)
         while self._ask:
             answer = str(typer.prompt(question, default=default, show_default=bool(default))).strip()

@@ -94,6 +94,8 @@ def test_one_helper_does_several_tasks(tmp_path):
         "import sys, pickle; d = pickle.dumps(5); sys.stdout.buffer.write(len(d).to_bytes(8, 'big') + d)",
         "import sys; sys.stdout.buffer.write((19).to_bytes(8, 'big') + b'cnone.such\\nThing\\n.')",
         "import sys; sys.stdout.buffer.write((1 << 40).to_bytes(8, 'big') + bytes(99))",
+        r"import sys; sys.stdout.buffer.write((9).to_bytes(8, 'big') + b'\x8e' + b'\xff' * 8)",
+        r"import sys; sys.stdout.buffer.write((7).to_bytes(8, 'big') + b'Nr\xff\xff\xff\xff.')",
         "import sys; sys.stdin.close(); sys.stdout.close()",
     ],
 )

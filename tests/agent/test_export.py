@@ -170,7 +170,7 @@ def test_what_is_gone_or_wrong_is_counted(site: Site) -> None:
         (("{db}", "--format", "blocks"), Exit.UNREADABLE, "folder"),
         (("{db}", "--format", "blocks", "-o", "{dir}/x", "--device", "m"), Exit.UNREADABLE, "cannot be cut"),
         (("{db}", "--format", "blocks", "-o", "{db}"), Exit.BUFFER, "buffer.db"),
-        (("{dir}/none.db",), Exit.UNREADABLE, "--trust"),
+        (("{dir}/none.db",), Exit.BUFFER, "no such file"),
         (("{dir}/none.db", "--trust", "{key}"), Exit.BUFFER, "none.db"),
         (("{dir}", "--trust", "{key}"), Exit.UNREADABLE, "*.block"),
     ],

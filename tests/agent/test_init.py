@@ -1,5 +1,6 @@
 """`trambien init`: asked at a terminal, told by flags, never over a file; what it writes is sound."""
 
+import codecs
 import contextlib
 import os
 import pty
@@ -39,6 +40,7 @@ class Terminal:
         self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
         os.close(slave)
         self.said = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def until(self, words: str) -> None:
         """Read until the terminal shows these words."""
@@ -46,7 +48,7 @@ class Terminal:
         while words not in self.said:
             assert time.monotonic() < deadline, self.said
             if select.select([self._master], [], [], 0.2)[0]:
-                self.said += os.read(self._master, 4096).decode()
+                self.said += self._decoder.decode(os.read(self._master, 4096))
 
     def answer(self, question: str, line: str) -> None:
         """Wait for a question, then type a line."""
@@ -157,8 +159,10 @@ def test_a_file_that_is_there_is_never_touched(tmp_path: Path) -> None:
     ],
 )
 def test_a_flag_that_makes_no_sense_is_refused(tmp_path: Path, flag: str, value: str) -> None:
-    """2, and no file."""
-    assert init(tmp_path / "g.yaml", flag, value).exit_code == Exit.UNREADABLE
+    """2, what was asked for, and no file."""
+    told = init(tmp_path / "g.yaml", flag, value)
+    assert told.exit_code == Exit.UNREADABLE
+    assert f"  → {Words('en').say(f'agent.init-ask-{flag[2:]}', {})}" in told.output
     assert not (tmp_path / "g.yaml").exists()
 
 

@@ -221,7 +221,7 @@ def test_what_is_no_block_in_a_folder_is_found(folder: Path, buffer: Path) -> No
         (("{key}", "--trust", "{key}"), "device.key.pub"),
         (("{db}", "--trust", "{db}"), "buffer.db"),
         (("{dir}/none.db",), "none.db"),
-        (("{dir}/elsewhere/none.db",), "--trust"),
+        (("{dir}/elsewhere/none.db",), "no such file"),
         (("{db}", "--head", "zz"), "64 hexadecimal"),
         (("mqtts://localhost:1/trambien/v1/x",), "--trust"),
         (("mqtts://localhost:1/trambien/v1/x", "--trust", "{key}"), "--ca"),
@@ -246,6 +246,19 @@ def site(tmp_path: Path) -> Path:
     path = tmp_path / "gateway.yaml"
     path.write_text(SITE.replace("LANGUAGE", "en"))
     return path
+
+
+@pytest.mark.parametrize("command", ["verify", "export"])
+@pytest.mark.parametrize("source", [".", "..", "/", "nothing.db"])
+def test_a_source_without_a_buffers_name_is_no_bug_and_a_missing_one_is_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, source: str
+) -> None:
+    """A typing error is told as what it is; that no key stands beside it is not the news."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = trambien(command, source)
+    assert result.exit_code in (Exit.UNREADABLE, Exit.BUFFER), result.output
+    assert ("nothing.db: no such file" if source == "nothing.db" else "--trust") in result.output
 
 
 def test_status_of_a_service_that_does_not_run_is_told(site: Path) -> None:

@@ -217,6 +217,25 @@ def test_what_is_cut_off_or_goes_on_is_refused(data):
         decode(data, MAX_DEPTH)
 
 
+@pytest.mark.parametrize("as_map", [False, True])
+def test_keys_that_a_stranger_chose_do_not_collide(as_map):
+    """Python hashes -1 as -2, so a quarter of a megabyte of arrays of them took ten seconds, before any signature."""
+    arrays = [[-1 - (number >> bit & 1) for bit in range(10)] for number in range(1024)]
+    keys = [dict(enumerate(array)) if as_map else array for array in arrays]
+    data = b"\xb9\x04\x00" + b"".join(encode(key) + b"\0" for key in keys)
+    assert len({hash(key) for key in decode(data, 4)}) > 1000
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["a2 8100 00 81f90000 00", "a2 81f5 00 8101 00", "a2 a10100 00 a1f500 00", "a2 a201000200 00 a202000100 00"],
+)
+def test_keys_that_are_the_same_are_one_also_inside_of_arrays_and_maps(data):
+    """0 and 0.0, 1 and true, members of a map in another order."""
+    with pytest.raises(NotCbor, match="twice"):
+        decode(bytes.fromhex(data), 4)
+
+
 def test_reading_needs_one_call_a_level():
     """Deep in a stack of others there is room for the depth that is allowed."""
     room = sys.getrecursionlimit()
