@@ -29,9 +29,14 @@ def notify(state: str) -> None:
         manager.sendall(state.encode())
 
 
+LOOKS = 12
+"""So often in the watchdog's time: every five seconds of the unit's minute. At half of it, a commit that took longer than
+half a minute would meet its end."""
+
+
 async def feed_watchdog(progress: Callable[[], int]) -> None:
-    """Feed the watchdog twice a period while `progress` moves; until cancelled."""
-    period_s = _watchdog_s() / 2
+    """Feed the watchdog whenever `progress` has moved, looked at often: what stands still is given nearly all its time."""
+    period_s = _watchdog_s() / LOOKS
     seen = -1
     while True:
         if (now := progress()) != seen:

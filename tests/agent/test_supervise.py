@@ -20,7 +20,7 @@ async def test_the_watchdog_is_fed_while_progress_moves_and_not_after(
         manager.bind(str(path))
         manager.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", str(path))
-        monkeypatch.setenv("WATCHDOG_USEC", "100000")
+        monkeypatch.setenv("WATCHDOG_USEC", "600000")
         turns = 0
         feeding = asyncio.create_task(supervise.feed_watchdog(lambda: turns))
 
@@ -44,6 +44,29 @@ async def test_the_watchdog_is_fed_while_progress_moves_and_not_after(
         await asyncio.sleep(0.5)
         assert fed() == 0
         feeding.cancel()
+
+
+async def test_what_stands_still_for_most_of_its_time_is_fed_as_soon_as_it_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that takes most of a minute on a dying card ends before the service does."""
+    waits: list[float] = []
+    fed: list[int] = []
+    monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+    monkeypatch.setattr(supervise, "notify", lambda _: fed.append(len(waits)))
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+        await asyncio.sleep(0)
+        if sum(waits) >= 120:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(supervise, "beat", wait)
+    with pytest.raises(asyncio.CancelledError):
+        await supervise.feed_watchdog(lambda: 0 if sum(waits) < 59 else 1)
+    late_s = [sum(waits[:at]) for at in fed]
+    assert late_s[1] - late_s[0] <= 60
+    assert len(late_s) == 2
 
 
 def test_leaving_takes_less_than_five_seconds_whatever_hangs() -> None:
