@@ -14,6 +14,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,25 +82,33 @@ def cut(mount: Path) -> None:
 
 
 def power_on(mount: Path) -> None:
-    """Mount it again, as after a start; the journal is replayed."""
+    """Mount what the device has, as after a start; the journal is replayed.
+
+    It is a copy. Whoever began a mount namespace meanwhile still holds the file system that was shut down, and the same
+    image mounted beside it would be that one: it can do nothing but fail.
+    """
+    image = mount.with_name("image")
+    run("cp", "--sparse=always", str(image), str(image.with_name("copy")))
     unmount(mount)
-    run("mount", "-o", "loop", str(mount.with_name("image")), str(mount))
+    image.with_name("copy").rename(image)
+    run("mount", "-o", "loop", str(image), str(mount))
 
 
 def until_cut(script: str, path: Path, mount: Path, after_s: float) -> list[list[str]]:
     """Run a script, cut the power under it, kill it; give the lines that it had told before."""
     source = script.format(tests=str(ROOT / "tests"), path=str(path))
-    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, bufsize=0, cwd=ROOT) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(after_s)
         os.set_blocking(process.stdout.fileno(), False)
-        told = process.stdout.read() or ""
+        told = process.stdout.read() or b""  # without a buffer, so that nothing to read is no error
         cut(mount)
         process.kill()
     power_on(mount)
-    return [line.split() for line in (first + told).splitlines(keepends=False) if line.count(" ") >= 1][:-1]
+    lines = (first + told).decode().splitlines()
+    return [line.split() for line in lines if line.count(" ") >= 1][:-1]
 
 
 def test_what_append_returned_for_is_there_after_a_power_cut(disk: Path) -> None:
@@ -121,6 +130,22 @@ def test_what_append_returned_for_is_there_after_a_power_cut(disk: Path) -> None
             assert store.epoch not in epochs
             fill(store, commits=1, stream="other")
         epochs |= {header.epoch for headers in contents.headers.values() for header in headers}
+
+
+def test_the_power_comes_back_though_another_namespace_holds_the_old_mount(disk: Path) -> None:
+    """Else a colleague of this suite makes every later look at the disk fail, which is taken for an empty file."""
+    kept = disk / "kept"
+    kept.write_text("synchronised")
+    os.sync()
+    with subprocess.Popen(["unshare", "--mount", "sleep", "20"]) as holder:
+        while Path(f"/proc/{holder.pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink():
+            time.sleep(0.01)
+        (disk / "lost").write_text("not synchronised")
+        cut(disk)
+        power_on(disk)
+        assert kept.read_text() == "synchronised"
+        assert not (disk / "lost").exists()
+        holder.kill()
 
 
 def test_a_device_key_that_was_given_is_there_after_a_power_cut(disk: Path) -> None:
