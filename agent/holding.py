@@ -6,8 +6,8 @@ What is always true here:
   aside and salvaged (`agent.opener`), and every stream goes on from the last block that is known.
 - A file that is the very one we had and has lost blocks that it had is damaged too: its log breaks off. It is looked at
   read-only first, since whoever opens it for writing throws away what stands behind the break.
-- A commit whose synchronisation alone failed may be in the file. Whatever is opened again must end as one of our
-  commits would have left it, and is made sure of before it is believed.
+- A commit whose synchronisation alone failed may be in the file, and so may one of a process that was killed. Whatever
+  is opened is made sure of before it is believed; opened again it must end as one of our commits would have left it.
 - What an opening finds is told as soon as it is found: what comes after may fail.
 
 Only `agent.keeper` enters, in the owner's thread.
@@ -122,6 +122,8 @@ class Holding:
                 self._note_break(opened)
             if heads is not None:
                 self._recognise(opened.store, heads, salvaged=bool(opened.aside))
+            else:
+                self._make_sure_at_first(opened.store)
             if rotating.settle(site.custody, site.identity.gateway, opened.store):
                 self.trust()
         except BaseException:
@@ -129,6 +131,21 @@ class Holding:
             raise
         self._place = _place_of(site.path)
         return opened.store
+
+    def _make_sure_at_first(self, store: Store) -> None:
+        """Make sure of what a process before us left in the log: it may have been killed before its synchronisation.
+
+        Where that cannot be done now the store takes nothing and gives nothing; the first commit tries again. Raises
+        BufferUnreadable where it is not known either which key is in force.
+        """
+        try:
+            store.make_sure()
+        except CommitFailed as error:
+            _log.error("buffer-unsure", error=error)
+            custody = self._site().custody
+            if custody is not None and custody.pending is not None:
+                raise BufferUnreadable(path=str(store.path), reason="the log cannot be synchronised") from error
+            store.failed = True
 
     def _look_for_end(self, path: Path, heads: Mapping[str, Head]) -> None:
         """Raise BufferCorrupt where our file has lost its end, until that is believed."""

@@ -280,3 +280,27 @@ def test_an_older_file_that_took_the_place_of_ours_is_another_one(path, monkeypa
             bench.seal(1)
     assert not list(path.parent.glob("*.broken-*"))
     bench.keeper.close()
+
+
+def test_a_log_that_cannot_be_made_sure_of_at_the_start_gives_nothing_before_it_can(path, monkeypatch):
+    """The station starts all the same, and the first commit tries again."""
+    bench = Bench(path)
+    bench.seal(2)
+    before = bench.blocks()
+    bench.keeper.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "make_sure", failing)
+        again = Bench(path, second=500)
+        with pytest.raises(CommitFailed):
+            again.keeper.read("main", 1, 2, 1000)
+        for _ in range(2):
+            with pytest.raises(CommitFailed):
+                again.seal(1)
+    again.seal(1)
+    assert before.items() <= again.blocks().items()
+    again.keeper.close()
+
+
+def failing(store):
+    """Fail as a medium does."""
+    raise CommitFailed(path=str(store.path), reason="I/O")

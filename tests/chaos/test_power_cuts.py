@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from chains import fill, key
+from keepers import Bench
 from outstation import Outstation, ext4, read_contents, run, unmount
 
 from buffer.intervals import Intervals
@@ -146,6 +147,33 @@ def test_the_power_comes_back_though_another_namespace_holds_the_old_mount(disk:
         assert kept.read_text() == "synchronised"
         assert not (disk / "lost").exists()
         holder.kill()
+
+
+UNSYNCHRONISED = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from chains import key
+from keepers import Bench
+bench = Bench(Path({path!r}))
+bench.seal(2)
+bench.keeper._file.store._db.execute("PRAGMA synchronous = OFF")
+bench.seal(2)
+os._exit(0)
+"""
+
+
+def test_what_a_killed_process_left_unsynchronised_is_not_shown_before_it_is_durable(disk: Path) -> None:
+    """It wrote its commit and was killed before the disk had it: the next one finds it in the system's memory (B3)."""
+    path = disk / "buffer.db"
+    subprocess.run([sys.executable, "-c", UNSYNCHRONISED.format(tests=str(ROOT / "tests"), path=str(path))], check=True)
+    shown = Bench(path, second=1000).blocks()
+    assert len(shown) > 8
+    cut(disk)
+    power_on(disk)
+    with Store.open(path, [key().public_key]) as store:
+        there = {(stream, at): block.envelope for stream in store.streams() for at, block in store.rows(stream, 1, 99)}
+    assert {place: envelope for place, (envelope, _) in shown.items()} == there
 
 
 def test_a_device_key_that_was_given_is_there_after_a_power_cut(disk: Path) -> None:
