@@ -260,9 +260,7 @@ class Tables:
             raise unreadable(self.path, error) from error
 
     def _one(self, query: str, key: bytes) -> bytes | None:
-        for (encoded,) in self._rows(query, key):
-            return _blob(encoded)
-        return None
+        return next((_blob(encoded) for (encoded,) in self._rows(query, key)), None)
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:
