@@ -4,15 +4,18 @@ What is always true here:
 
 - SQLite's word that the content is corrupt is not believed the first time: close, open, ask again. Then the file is set
   aside and salvaged (`agent.opener`), and every stream goes on from the last block that is known.
-- A commit whose synchronisation alone failed may be in the file. Whatever is opened again must end as one of our
-  commits would have left it, and is made sure of before it is believed.
+- A file that is the very one we had and has lost blocks that it had is damaged too: its log breaks off. It is looked at
+  read-only first, since whoever opens it for writing throws away what stands behind the break.
+- A commit whose synchronisation alone failed may be in the file, and so may one of a process that was killed. Whatever
+  is opened is made sure of before it is believed; opened again it must end as one of our commits would have left it.
 - What an opening finds is told as soon as it is found: what comes after may fail.
 
 Only `agent.keeper` enters, in the owner's thread.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from agent import rotating, telling
@@ -25,7 +28,7 @@ from buffer.errors import BufferCorrupt, BufferLocked, BufferNewer, BufferUnread
 from buffer.keys import Signer
 from buffer.salvage import bare, holes
 from buffer.seal import Head
-from buffer.store import Store
+from buffer.store import Reader, Store
 
 _log = Log("keeper")
 T = TypeVar("T")
@@ -48,6 +51,7 @@ class Holding:
         self._keys = site().keys
         self._may_be: dict[str, Head] | None = None
         self._doubts = 0
+        self._place: tuple[int, int] | None = None
         self.store: Store | None = None
         self.heads: dict[str, Head] | None = None
         self.known: dict[str, str] = {}
@@ -111,18 +115,42 @@ class Holding:
             raise BufferUnreadable(path=str(site.path), reason="the file is gone")
         if heads is not None:
             check_room(site.path)
+            self._look_for_end(site.path, heads)
         opened = open_store(site.path, self._keys, heads or {}, condemned=self._doubts > 1)
         try:
             if opened.aside is not None:
                 self._note_break(opened)
             if heads is not None:
                 self._recognise(opened.store, heads, salvaged=bool(opened.aside))
+            else:
+                self._make_sure_at_first(opened.store)
             if rotating.settle(site.custody, site.identity.gateway, opened.store):
                 self.trust()
         except BaseException:
             opened.store.close()
             raise
+        self._place = _place_of(site.path)
         return opened.store
+
+    def _make_sure_at_first(self, store: Store) -> None:
+        """Make sure of what a process before us left in the log: it may have been killed before its synchronisation.
+
+        Where that cannot be done now the store takes nothing and gives nothing; the first commit tries again. Raises
+        BufferUnreadable where it is not known either which key is in force.
+        """
+        try:
+            store.make_sure()
+        except CommitFailed as error:
+            _log.error("buffer-unsure", error=error)
+            custody = self._site().custody
+            if custody is not None and custody.pending is not None:
+                raise BufferUnreadable(path=str(store.path), reason="the log cannot be synchronised") from error
+            store.failed = True
+
+    def _look_for_end(self, path: Path, heads: Mapping[str, Head]) -> None:
+        """Raise BufferCorrupt where our file has lost its end, until that is believed."""
+        if self._doubts < 2 and _place_of(path) == self._place and _is_behind(path, heads):
+            raise BufferCorrupt(path=str(path), reason="the log breaks off")
 
     def _note_break(self, opened: Opened) -> None:
         """Note what every stream's next `start` must say; and, of a salvaged file, what is gone unexplained."""
@@ -149,3 +177,18 @@ class Holding:
         elif not salvaged:
             self._finds.there()
         self.heads, self._may_be = found, None
+
+
+def _place_of(path: Path) -> tuple[int, int] | None:
+    """Give what tells a file from every other one: its device and its number there."""
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
+def _is_behind(path: Path, heads: Mapping[str, Head]) -> bool:
+    """Say whether a file lacks last blocks. Where it cannot be read, whoever opens it for writing says so better."""
+    with suppress(BufferUnreadable, BufferNewer), Reader(path) as reader:
+        return any(reader.last_position(stream) < head.seq for stream, head in heads.items())
+    return False

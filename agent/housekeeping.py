@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.health import Document, Trouble
+from buffer import again
 from buffer.changes import DELIVERED, Aged, Change, Damage, Thinned
 from buffer.evict import BATCH, Evictor
 from buffer.holes import RUNNING
@@ -102,7 +103,7 @@ class Housekeeping:
         damages = self._scrub(boot_ns)
         hurt = {damage.account.stream for damage in damages}
         streams = [stream for stream in self._store.streams() if stream not in hurt]
-        return (*self._age(), *damages, *self._make_room(streams, settled, boot_ns))
+        return (*self._age(), *damages, *self._again(streams), *self._make_room(streams, settled, boot_ns))
 
     def urgent(self, settled: Mapping[tuple[str, str], Intervals]) -> tuple[Change, ...]:
         """Say what goes where a commit found no room."""
@@ -156,6 +157,14 @@ class Housekeeping:
             if not (ages := self._store.ages(stream)) or self._running_ns - ages[-1][1] >= step_ns
         )
         return (Aged(self._running_ns, due, self._running_ns - quota.keep_ns),)
+
+    # -- words -----------------------------------------------------------------------------------------------------
+
+    def _again(self, streams: list[str]) -> tuple[Change, ...]:
+        """Go on saying again what damaged blocks may have said; in the damage's own commit it began."""
+        return tuple(
+            one for stream in streams for one in again.due(self._store, stream, *again.owed(self._store, stream))
+        )
 
     # -- room ------------------------------------------------------------------------------------------------------
 

@@ -135,8 +135,8 @@ class Keeper:
             if (kept := self._came_through(store, batches)) is not None:
                 return kept
             moment, changes = self._moment(), self._due()
-            told_of = (*changes, *telling.told_again(store, changes))
-            told = telling.with_events(batches, told_of, moment.boot_ns, self._new_event_id)
+            changes += telling.told_again(store, changes)
+            told = telling.with_events(batches, changes, moment.boot_ns, self._new_event_id)
             sealed = self._seal_all(sealer, store.heads(), told, moment)
         return self._with_late(self._commit(Doubt(batches, sealed, changes), acknowledged, store))
 

@@ -29,7 +29,8 @@ class _Stream:
         self.newest_first = newest_first
         self.taken: set[int] = set()
         self.landed: set[int] = set()
-        self.parked: dict[int, str] = {}
+        self.parked: dict[str, Intervals] = {}
+        """By reason: an outage may have lost a million blocks in a row."""
         self.low = 1
         self.high = head
         """Outside of low..high no position is pending, except those in the fresh lane."""
@@ -61,7 +62,8 @@ class _Stream:
         return range(begin + 1, last + 1)
 
     def _busy(self, position: int) -> bool:
-        return position in self.taken or position in self.landed or position in self.parked
+        waits = position in self.taken or position in self.landed
+        return waits or any(position in positions for positions in self.parked.values())
 
     def reopen(self, position: int) -> None:
         self.low = min(self.low, position)
@@ -131,18 +133,18 @@ class Lanes:
         """Set a block aside that cannot be carried; it is never settled."""
         lane = self._streams[stream]
         lane.taken.discard(position)
-        lane.parked[position] = reason
+        lane.parked.setdefault(reason, Intervals()).add(position)
 
     def unpark(self, reason: str) -> dict[str, int]:
         """Make pending again what was set aside for a reason that is gone; count it by stream."""
         freed: dict[str, int] = {}
         for stream, lane in self._streams.items():
-            positions = [position for position, why in lane.parked.items() if why == reason]
-            for position in positions:
-                del lane.parked[position]
-                lane.reopen(position)
+            positions = lane.parked.pop(reason, Intervals())
+            for first, last in positions:
+                lane.reopen(first)
+                lane.reopen(last)
             if positions:
-                freed[stream] = len(positions)
+                freed[stream] = positions.count()
         return freed
 
     def give_back(self, stream: str, position: int) -> None:

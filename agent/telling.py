@@ -3,20 +3,21 @@
 What is always true here:
 
 - Nothing goes without a word: for every change of blocks there is an event, in the stream it befell.
-- Where a block is set aside that may have held the word of older holes, these are told again.
+- Where a block goes that may have held the word of older holes, these are told again.
 
 The keeper enters, in the owner's thread.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 
 from agent.health import StreamHealth
 from agent.log import Log
 from agent.opener import Opened
-from buffer.changes import DAMAGED, LOST, Account, Aged, Change, Damage, Loss, Thinned
+from buffer import again
+from buffer.changes import NO_ROW, Account, Aged, Change, Damage, Owed, Pruning, Thinned
 from buffer.frame import Event
-from buffer.scrub import NO_ROW
 from buffer.seal import Batch, Sealer
 from buffer.store import Store
 
@@ -40,7 +41,7 @@ def with_events(
     """Add the events that tell of changes. The given batches stay as they are."""
     told = dict(batches)
     for change in changes:
-        if isinstance(change, Thinned | Aged):
+        if isinstance(change, Thinned | Aged | Owed):
             continue
         stream, (kind, data) = change.account.stream, change.told()
         batch = told.get(stream) or Batch()
@@ -48,15 +49,15 @@ def with_events(
     return told
 
 
-def told_again(store: Store, changes: Iterable[Change]) -> list[Damage | Loss]:
-    """Give the older holes of streams of which a block is set aside that may have held the word of them."""
-    whole = {one.account.stream for one in changes if isinstance(one, Damage) and not one.envelope_good}
-    return [
-        Loss(hole(stream, *span).account) if reason == LOST else hole(stream, *span)
-        for stream in sorted(whole)
-        for reason in (DAMAGED, LOST)
-        for span in store.absent(stream, 1, store.last_position(stream), reason)
-    ]
+def told_again(store: Store, changes: Iterable[Change]) -> tuple[Change, ...]:
+    """Give what must be said again because blocks go that may have said it, or have."""
+    hurt: dict[str, int] = {}
+    for one in changes:
+        if isinstance(one, Damage) and not one.envelope_good:
+            hurt[one.account.stream] = max(one.account.last, hurt.get(one.account.stream, 0))
+    damaged = (again.hurt(store, stream, position) for stream, position in sorted(hurt.items()))
+    pruned = (one.again for one in changes if isinstance(one, Pruning))
+    return tuple(chain.from_iterable((*damaged, *pruned)))
 
 
 def hole(stream: str, first: int, last: int) -> Damage:

@@ -7,6 +7,7 @@ What is always true here:
 - Where a row stays without payload its `gone` says why: `GONE[reason]`. Where no row is left, `absent` has the span.
 - A damaged payload under a good envelope leaves the envelope (kind 0); all else that is damaged leaves no row. The
   bytes are set aside, never deleted.
+- Where the block goes that holds the word of a hole which stays, the word is said again: `Again`.
 
 Pure. The store applies them; the agent's keeper seals their events.
 """
@@ -24,6 +25,11 @@ DAMAGED, LOST, PRUNED = "damaged", "lost", "pruned"
 
 GONE = {reason: number for number, reason in enumerate((*EVICTED, DAMAGED), start=1)}
 REASON = {number: reason for reason, number in GONE.items()}
+
+NO_ROW = "block"
+"""Why a block is damaged where nothing at all stands in its place."""
+_AGAIN = {DAMAGED: NO_ROW, LOST: "volatile"}
+"""What an event says as its reason where the ledger knows no finer one."""
 
 Told = tuple[str, tuple[tuple[str, EventData], ...]]
 """An event's type and data."""
@@ -99,13 +105,36 @@ class Loss(NamedTuple):
         )
 
 
+class Again(NamedTuple):
+    """A hole whose word is said again, because the block that held it has gone. `reason` is one of the ledger's."""
+
+    account: Account
+    reason: str
+
+    def told(self) -> Told:
+        """Give the event: what is not known any more is left out or null."""
+        account, reason = self.account, _AGAIN.get(self.reason, self.reason)
+        return "evicted" if self.reason in EVICTED else self.reason, (
+            ("first", account.first),
+            ("last", account.last),
+            ("blocks", account.blocks),
+            ("readings", account.readings),
+            *((("reason", reason),) if reason != PRUNED else ()),
+            ("again", True),
+        )
+
+
 class Pruning(NamedTuple):
-    """Headers and events that go, an unbroken run. `lost` of them had lost their payload undelivered or damaged."""
+    """Headers and events that go, an unbroken run. `lost` of them had lost their payload undelivered or damaged.
+
+    `again` are the words among them of payloads whose headers stay.
+    """
 
     account: Account
     digest: bytes
     root: bytes
     lost: int
+    again: tuple[Again, ...] = ()
 
     def told(self) -> Told:
         """Give the event."""
@@ -142,4 +171,12 @@ class Aged(NamedTuple):
     forget_ns: int = 0
 
 
-Change = Eviction | Damage | Loss | Pruning | Thinned | Aged
+class Owed(NamedTuple):
+    """Of the holes that blocks up to `upto` spoke of those from `first` on are still to be told again."""
+
+    stream: str
+    first: int
+    upto: int
+
+
+Change = Eviction | Damage | Loss | Pruning | Again | Thinned | Aged | Owed

@@ -19,16 +19,19 @@ from buffer.changes import (
     LOST,
     PRUNED,
     REASON,
+    Again,
     Aged,
     Change,
     Damage,
     Eviction,
     Loss,
+    Owed,
     Pruning,
     Thinned,
 )
 
 THIN_EVERY, THIN_UPTO, RUNNING = "thin-every", "thin-upto", "running"
+AGAIN_FIRST, AGAIN_UPTO = "again-first", "again-upto"
 """Names of notes; those of a stream are followed by its number."""
 
 
@@ -45,6 +48,12 @@ def apply(database: sqlite3.Connection, number_of: Callable[[str], int], change:
             number = number_of(change.stream)
             note(database, f"{THIN_EVERY}-{number}", change.every)
             note(database, f"{THIN_UPTO}-{number}", change.upto)
+        case Owed():
+            number = number_of(change.stream)
+            note(database, f"{AGAIN_FIRST}-{number}", change.first)
+            note(database, f"{AGAIN_UPTO}-{number}", change.upto)
+        case Again():
+            pass  # it was done when it was said first
         case _:
             _age(database, number_of, change)
 

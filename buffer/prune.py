@@ -8,16 +8,19 @@ What is always true here:
 - The `pruned` event names the run's last digest, so the chain stays linked over it, and the Merkle tree hash of all its
   digests, so that a header kept elsewhere can be proven to have been there.
 - The run is proven by one signature, its last, and by the links: each block names the one before.
+- Where an `evicted` goes that speaks of a header which stays, its word is said again.
 
 Pure but for reading. The agent's housekeeping enters.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import pairwise
+from typing import NamedTuple
 
+from buffer.accounts import Accounts
 from buffer.block import KIND_DATA, KIND_EVENTS, Block, Header, open_envelope, payload_bytes, read_header
-from buffer.changes import DAMAGED, DELIVERED, LOST, PRUNED, REASON, Account, Pruning
+from buffer.changes import DAMAGED, DELIVERED, GONE, LOST, PRUNED, REASON, Account, Again, Pruning
 from buffer.columnar import decode_payload
 from buffer.errors import BlockInvalid
 from buffer.frame import Event
@@ -34,8 +37,14 @@ _STAY = frozenset({PRUNED, DAMAGED, LOST, "key-rotated", "key-lost", "key-enroll
 _ANCHORS = frozenset({"clock-synchronised", "clock-held"})
 
 _Row = tuple[int, Block, int | None]
-_Pruned = tuple[Header, bytes, bool]
-"""A header, its block's digest, and whether its payload was lost."""
+
+
+class _Pruned(NamedTuple):
+    header: Header
+    digest: bytes
+    lost: bool
+    """Whether its payload was evicted undelivered, or damaged."""
+    events: tuple[Event, ...]
 
 
 class Pruner:
@@ -79,24 +88,34 @@ class Pruner:
     def _pruning(self, stream: str, run: Sequence[_Pruned]) -> Pruning | None:
         if not run or not self._chained(stream, run):
             return None
-        headers = [header for header, _, _ in run]
+        headers = [one.header for one in run]
         readings = sum(header.readings for header in headers)
         account = Account(
             stream, headers[0].seq, headers[-1].seq, len(run), readings, headers[0].wall_ns, headers[-1].wall_ns
         )
-        return Pruning(
-            account, run[-1][1], merkle_root([digest for _, digest, _ in run]), sum(lost for *_, lost in run)
-        )
+        root = merkle_root([one.digest for one in run])
+        again = tuple(self._standing(stream, run))
+        return Pruning(account, run[-1].digest, root, sum(one.lost for one in run), again)
+
+    def _standing(self, stream: str, run: Sequence[_Pruned]) -> Iterator[Again]:
+        """Give the words of a run that rows before it still need."""
+        for reason, spoken in _spoken(run).items():
+            for first, last in spoken.upto(run[0].header.seq - 1):
+                while rows := self._tables.gone(stream, first, last, LOOK):
+                    found = [position for position, gone in rows if gone == GONE[reason]]
+                    if found:
+                        yield Again(Account(stream, found[0], found[-1], len(found), None), reason)
+                    first = rows[-1][0] + 1  # noqa: PLW2901 - a look is bounded
 
     def _chained(self, stream: str, run: Sequence[_Pruned]) -> bool:
-        end = run[-1][0].seq
+        end = run[-1].header.seq
         for _, block in self._tables.rows(stream, end, end):
             try:
                 open_envelope(block.envelope, self._trusted)
             except BlockInvalid:
                 return False
-        linked = all(after.prev == digest for (_, digest, _), (after, _, _) in pairwise(run))
-        return linked and all(header.stream == stream for header, _, _ in run)
+        linked = all(after.header.prev == before.digest for before, after in pairwise(run))
+        return linked and all(one.header.stream == stream for one in run)
 
 
 def merkle_root(digests: Sequence[bytes]) -> bytes:
@@ -117,20 +136,30 @@ def _first_run(rows: Iterable[_Row], first: int, boot: bytes) -> tuple[list[_Pru
         header = _header(position, block)
         if header is not None and header.kind == KIND_DATA and block.payload is not None:
             return (run, position) if len(run) >= LEAST else ([], _again(run, position))
-        goes = header is not None and _goes(header, block, boot)
-        broken = bool(run) and position != run[-1][0].seq + 1
-        if run and (broken or not goes):
+        events = None if header is None else _going(header, block, boot)
+        broken = bool(run) and position != run[-1].header.seq + 1
+        if run and (broken or events is None):
             if len(run) >= LEAST:
                 return run, position
             run = []
-        if header is not None and goes:
-            run.append((header, block.digest, REASON.get(gone or 0, DELIVERED) != DELIVERED))
+        if header is not None and events is not None:
+            lost = REASON.get(gone or 0, DELIVERED) != DELIVERED
+            run.append(_Pruned(header, block.digest, lost, events))
     return (run, position + 1) if len(run) >= LEAST else ([], _again(run, position + 1))
 
 
 def _again(run: Sequence[_Pruned], position: int) -> int:
     """Say where the next look begins: with a run that may still grow, else there."""
-    return run[0][0].seq if run else position
+    return run[0].header.seq if run else position
+
+
+def _spoken(run: Iterable[_Pruned]) -> dict[str, Intervals]:
+    """Give the numbers that the events of a run say were evicted, by reason."""
+    accounts = Accounts()
+    for one in run:
+        for event in one.events:
+            accounts.note(event, one.header.seq)
+    return {reason: numbers for reason, numbers in accounts.evicted.items() if reason in GONE}
 
 
 def _header(position: int, block: Block) -> Header | None:
@@ -142,17 +171,18 @@ def _header(position: int, block: Block) -> Header | None:
     return header if header.seq == position else None
 
 
-def _goes(header: Header, block: Block, boot: bytes) -> bool:
+def _going(header: Header, block: Block, boot: bytes) -> tuple[Event, ...] | None:
+    """Give the events of what may go, None where it stays."""
     if header.kind == KIND_DATA:
-        return block.payload is None
+        return () if block.payload is None else None
     if header.kind != KIND_EVENTS:
-        return False
+        return None
     try:
         events = decode_payload(payload_bytes(block, header), ()).events
     except BlockInvalid:
-        return False
+        return None
     anchors = _ANCHORS if header.boot_id == boot else frozenset()
-    return not any(_stays(event) or event.type in anchors for event in events)
+    return None if any(_stays(event) or event.type in anchors for event in events) else tuple(events)
 
 
 def _stays(event: Event) -> bool:

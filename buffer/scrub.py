@@ -15,12 +15,9 @@ from itertools import groupby
 from typing import NamedTuple
 
 from buffer.block import KIND_DATA, Block, Header, check_payload, open_envelope
-from buffer.changes import DAMAGED, LOST, PRUNED, REASON, Account, Damage
+from buffer.changes import DAMAGED, LOST, NO_ROW, PRUNED, REASON, Account, Damage
 from buffer.errors import BlockInvalid
 from buffer.tables import Tables
-
-NO_ROW = "block"
-"""The reason where nothing at all stands in a block's place."""
 
 
 class Scrubbed(NamedTuple):

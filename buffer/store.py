@@ -6,8 +6,8 @@ What is always true here:
   connection alone writes and checkpoints: SQLite 3.7.0 to 3.51.2 can lose commits otherwise.
 - WAL and `synchronous=FULL`: what `append` returned for is on the disk; nothing else is visible (B3).
 - One `append` is one transaction for any number of streams. It takes only blocks of this opening's epoch that
-  name the stream's last block as their predecessor. After a failed one the store takes no more: close it, open it
-  again, and a new epoch begins (B2).
+  name the stream's last block as their predecessor. After a failed one the store takes and gives no more: close it,
+  open it again, and a new epoch begins (B2).
 - A stored block is never rewritten (B1); its payload may go, later its header, and the hole stays signed: what
   `append` is given as changes goes in the commit that holds the event of it.
 - A block's position is its seq. Of the last block a copy is kept of what its successor must know, so that a damaged
@@ -240,8 +240,10 @@ class Store(Tables):
     def read(self, stream: str, first: int, last: int, max_bytes: int = MAX_READ_BYTES) -> Window:
         """Give proven blocks from position `first` to `last`: at least one row, then up to about `max_bytes`.
 
-        A block whose payload was evicted is given with its payload None.
+        A block whose payload was evicted is given with its payload None. Raises CommitFailed after a failed commit.
         """
+        if self.failed:
+            raise CommitFailed(path=str(self.path), reason="closed after a failed commit")
         good: list[tuple[int, Block, Header]] = []
         damaged: list[int] = []
         missing: list[tuple[int, int]] = []

@@ -127,23 +127,17 @@ class Tables:
 
     def rows(self, stream: str, first: int, last: int, limit: int = -1) -> list[tuple[int, Block]]:
         """Give the blocks from position `first` to `last`, unverified, at most `limit` of them."""
-        number = self.number(stream)
-        if number is None:
-            return []
-        select = f"SELECT position, envelope, payload FROM block_{number:d}"  # noqa: S608
-        found = self._rows(f"{select} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?", first, last, limit)
-        self._ascend(found, first, last)
+        found = self._span(stream, "position, envelope, payload", first, last, limit)
         return [(position, _block(envelope, payload)) for position, envelope, payload in found]
 
     def marked_rows(self, stream: str, first: int, last: int, limit: int) -> list[tuple[int, Block, int | None]]:
         """Give rows as `rows` does, each with the number of the reason why its payload is gone."""
-        number = self.number(stream)
-        if number is None:
-            return []
-        select = f"SELECT position, envelope, payload, gone FROM block_{number:d}"  # noqa: S608
-        found = self._rows(f"{select} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?", first, last, limit)
-        self._ascend(found, first, last)
+        found = self._span(stream, "position, envelope, payload, gone", first, last, limit)
         return [(position, _block(envelope, payload), gone) for position, envelope, payload, gone in found]
+
+    def gone(self, stream: str, first: int, last: int, limit: int) -> list[tuple[Any, ...]]:
+        """Give position and `gone` of rows, as they stand there, at most `limit` of them."""
+        return self._span(stream, "position, gone", first, last, limit)
 
     def payloads(
         self, stream: str, first: int, last: int, limit: int, *, newest: bool = False, keep_every: int = 0
@@ -244,6 +238,15 @@ class Tables:
         """Close."""
         self.close()
 
+    def _span(self, stream: str, columns: str, first: int, last: int, limit: int) -> list[tuple[Any, ...]]:
+        number = self.number(stream)
+        if number is None:
+            return []
+        select = f"SELECT {columns} FROM block_{number:d} WHERE position BETWEEN ? AND ?"  # noqa: S608
+        found = self._rows(f"{select} ORDER BY position LIMIT ?", first, last, limit)
+        self._ascend(found, first, last)
+        return found
+
     def _ascend(self, rows: list[tuple[Any, ...]], first: int, last: int) -> None:
         """Raise BufferCorrupt where a row's number is out of order: no question would find it to take it away."""
         places = [first - 1, *(row[0] for row in rows), last + 1]
@@ -257,9 +260,7 @@ class Tables:
             raise unreadable(self.path, error) from error
 
     def _one(self, query: str, key: bytes) -> bytes | None:
-        for (encoded,) in self._rows(query, key):
-            return _blob(encoded)
-        return None
+        return next((_blob(encoded) for (encoded,) in self._rows(query, key)), None)
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from buffer.block import Block, ClockQuality, Header, read_header, sign_header
-from buffer.changes import Aged, Change, Thinned
+from buffer.changes import Aged, Change, Owed, Thinned
 from buffer.frame import Column, Event, Frame, Layout
 from buffer.keys import DeviceKey
 from buffer.seal import Batch, Head, Moment, Opening, Sealed, Sealer
@@ -48,7 +48,7 @@ def event_batch(*changes: Change, second: int = 1) -> Batch:
     """Give a batch of nothing but the events that tell of changes."""
     gathered = Batch()
     for number, change in enumerate(changes, start=1):
-        if not isinstance(change, Thinned | Aged):
+        if not isinstance(change, Thinned | Aged | Owed):
             kind, data = change.told()
             gathered.events.append(Event(kind, second * SECOND, number.to_bytes(8, "big"), data))
     return gathered

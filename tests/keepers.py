@@ -3,14 +3,19 @@
 import random
 from pathlib import Path
 
-from chains import METER, key, moment
+from chains import METER, SECOND, key, moment
 from chains import batch as frames
 
+from agent.health import StreamHealth
 from agent.housekeeping import Rules
 from agent.keeper import Identity, Keeper, Site
+from buffer.frame import Frame
+from buffer.intervals import Intervals
 from buffer.quota import Quota
+from buffer.seal import Batch
 
 STREAMS = ("main", "side")
+FOR_EVER_NS = 10**18
 QUOTA = Quota(1_000_000, 10**18, 0)
 
 
@@ -46,3 +51,44 @@ class Bench:
                 assert reading.reached, "a reading that gives nothing would be asked for ever"
                 first = reading.reached + 1
         return found
+
+
+def noisy(second: int, frames: int) -> Batch:
+    """Give a batch that hardly compresses."""
+    rng = random.Random(second)
+    gathered = Batch()
+    for at in range(frames):
+        values = (rng.randrange(1 << 16), float(rng.randrange(1 << 20)))
+        gathered.add_frame(METER, Frame(second * SECOND + at, 3_000_000, values))
+    return gathered
+
+
+class Small:
+    """A keeper with little room, on a clock of its own."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        second: int = 0,
+        carried: bool = True,
+        limit: int = 1_000_000,
+        keep_ns: int = FOR_EVER_NS,
+        when_full: str = "oldest",
+    ) -> None:
+        self.second = second
+        identity = Identity("station-1", key(), "0.1.0", bytes(32), bytes(32))
+        rules = Rules(Quota(limit, keep_ns, 0, when_full), {"province": None} if carried else {})
+        site = Site(path, identity, (key().public_key,), {"main": (METER,)}, 56_000, rules=rules)
+        numbers = iter(range((second << 40) + 1, 1 << 62))
+        self.keeper = Keeper(site, lambda: moment(self.second), lambda: next(numbers).to_bytes(8, "big"))
+        self.keeper.open(["province"] if carried else [])
+
+    def seal(self, count: int = 1, *, settled: int = 0, frames: int = 200) -> StreamHealth:
+        """Seal, with everything up to `settled` acknowledged."""
+        for _ in range(count):
+            self.second += 10
+            acknowledged = {("province", "main"): Intervals([(1, settled)])} if settled else {}
+            self.keeper.seal({"main": noisy(self.second, frames)}, acknowledged)
+            self.keeper.tidy()
+        return self.keeper.ledgers["main"]

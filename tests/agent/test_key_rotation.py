@@ -283,6 +283,25 @@ def test_an_undoing_that_cannot_be_written_stops_that_start_alone(
     assert assert_sound(folder, "undone") == 0
 
 
+def test_which_key_is_in_force_is_not_read_from_a_log_that_is_not_sure(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut would take the statement back, and the key would have been switched: that start fails instead."""
+    keeper, custody = keeper_of(folder)
+    keeper.close()
+    custody.begin("station-1")
+
+    def unsure(store: Store) -> None:
+        raise CommitFailed(path=str(store.path), reason="I/O")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "make_sure", unsure)
+        with pytest.raises(BufferUnreadable):
+            keeper_of(folder)
+    restart(folder)
+    assert assert_sound(folder, "undone") == 0
+
+
 def test_a_signer_that_is_not_ours_is_not_rotated(folder: Path) -> None:
     """A secure element has its own ways."""
     path = folder / "device.key"

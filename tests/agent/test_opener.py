@@ -11,7 +11,7 @@ from keepers import Bench
 from agent.opener import note_path, open_store, read_highest, write_highest
 from buffer.block import open_envelope, payload_bytes, trust
 from buffer.columnar import decode_payload
-from buffer.errors import BufferForeign, BufferUnreadable
+from buffer.errors import BufferForeign, BufferUnreadable, CommitFailed
 from buffer.salvage import finish
 from buffer.store import PAGE_SIZE, Reader, Store
 
@@ -221,3 +221,86 @@ def test_a_row_whose_bytes_have_become_nothing_is_damage_like_any_other(path):
     assert again.keeper.ledgers["main"].damaged == 1
     assert ("main", 3) not in again.blocks()
     again.keeper.close()
+
+
+def failing_with_its_log_left(bench, path, monkeypatch):
+    """Have a commit fail while a tool reads: the log stays where it is."""
+
+    def fails(*_args):
+        raise CommitFailed(path=str(path), reason="I/O")
+
+    with Reader(path) as reader:
+        assert reader.last_position("main")
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "append", fails)
+            with pytest.raises(CommitFailed):
+                bench.seal(1)
+    return path.with_name("buffer.db-wal")
+
+
+def test_a_log_that_was_damaged_between_a_failed_commit_and_the_reopening_is_salvaged(path, monkeypatch):
+    """One flipped bit hides every later commit from SQLite, and none from the salvage: no restart is needed."""
+    bench = Bench(path)
+    bench.seal(3)
+    bench.keeper._file.store.make_sure()
+    bench.seal(12)
+    before = bench.blocks()
+    log = failing_with_its_log_left(bench, path, monkeypatch)
+    data = bytearray(log.read_bytes())
+    data[len(data) // 2] ^= 1
+    log.write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(CommitFailed):
+            bench.seal(1)
+    assert not list(path.parent.glob("*.broken-*")), "it is not believed at once"
+    bench.seal(1)
+    assert path.with_name("buffer.db.broken-1").exists()
+    assert starts(path)[-1]["known"] == "lost"
+    after = bench.blocks()
+    assert {place: after[place][0] for place in before if place in after} == {
+        place: envelope for place, (envelope, _) in before.items() if place in after
+    }
+    assert len(before.keys() - after.keys()) == sum(ledger.damaged for ledger in bench.keeper.ledgers.values()) <= 2
+    bench.keeper.close()
+
+
+def test_an_older_file_that_took_the_place_of_ours_is_another_one(path, monkeypatch):
+    """However true its blocks: what lies where our medium was mounted is not written to."""
+    bench = Bench(path)
+    bench.seal(3)
+    bench.keeper._file.store.make_sure()
+    older = path.read_bytes()
+    bench.seal(3)
+    failing_with_its_log_left(bench, path, monkeypatch).unlink()
+    other = path.with_name("other")
+    other.write_bytes(older)
+    other.rename(path)
+    for _ in range(4):
+        with pytest.raises(CommitFailed):
+            bench.seal(1)
+    assert not list(path.parent.glob("*.broken-*"))
+    bench.keeper.close()
+
+
+def test_a_log_that_cannot_be_made_sure_of_at_the_start_gives_nothing_before_it_can(path, monkeypatch):
+    """The station starts all the same, and the first commit tries again."""
+    bench = Bench(path)
+    bench.seal(2)
+    before = bench.blocks()
+    bench.keeper.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "make_sure", failing)
+        again = Bench(path, second=500)
+        with pytest.raises(CommitFailed):
+            again.keeper.read("main", 1, 2, 1000)
+        for _ in range(2):
+            with pytest.raises(CommitFailed):
+                again.seal(1)
+    again.seal(1)
+    assert before.items() <= again.blocks().items()
+    again.keeper.close()
+
+
+def failing(store):
+    """Fail as a medium does."""
+    raise CommitFailed(path=str(store.path), reason="I/O")

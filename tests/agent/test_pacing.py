@@ -200,3 +200,18 @@ def test_addresses_are_tried_in_order_and_only_a_whole_round_is_followed_by_a_pa
     one.unreachable()
     one.restart()
     assert (one.endpoint.host, one.failures) == ("a", 0)
+
+
+def test_what_an_outage_lost_takes_no_memory_a_block():
+    """A run of positions that cannot be carried is one interval, and comes back as one."""
+    lanes = Lanes({"main": (Intervals(), 50_000)})
+    while run := lanes.take_backlog(32):
+        for position in run[1]:
+            lanes.park("main", position, "volatile" if position > 10 else "too-large")
+    assert {reason: list(found) for reason, found in lanes._streams["main"].parked.items()} == {
+        "too-large": [(1, 10)],
+        "volatile": [(11, 50_000)],
+    }
+    assert lanes.unpark("too-large") == {"main": 10}
+    assert lanes.take_backlog(32) == ("main", range(1, 11))
+    assert lanes.take_backlog(32) is None

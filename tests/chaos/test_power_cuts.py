@@ -14,11 +14,13 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from chains import fill, key
+from keepers import Bench
 from outstation import Outstation, ext4, read_contents, run, unmount
 
 from buffer.intervals import Intervals
@@ -81,25 +83,33 @@ def cut(mount: Path) -> None:
 
 
 def power_on(mount: Path) -> None:
-    """Mount it again, as after a start; the journal is replayed."""
+    """Mount what the device has, as after a start; the journal is replayed.
+
+    It is a copy. Whoever began a mount namespace meanwhile still holds the file system that was shut down, and the same
+    image mounted beside it would be that one: it can do nothing but fail.
+    """
+    image = mount.with_name("image")
+    run("cp", "--sparse=always", str(image), str(image.with_name("copy")))
     unmount(mount)
-    run("mount", "-o", "loop", str(mount.with_name("image")), str(mount))
+    image.with_name("copy").rename(image)
+    run("mount", "-o", "loop", str(image), str(mount))
 
 
 def until_cut(script: str, path: Path, mount: Path, after_s: float) -> list[list[str]]:
     """Run a script, cut the power under it, kill it; give the lines that it had told before."""
     source = script.format(tests=str(ROOT / "tests"), path=str(path))
-    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, bufsize=0, cwd=ROOT) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(after_s)
         os.set_blocking(process.stdout.fileno(), False)
-        told = process.stdout.read() or ""
+        told = process.stdout.read() or b""  # without a buffer, so that nothing to read is no error
         cut(mount)
         process.kill()
     power_on(mount)
-    return [line.split() for line in (first + told).splitlines(keepends=False) if line.count(" ") >= 1][:-1]
+    lines = (first + told).decode().splitlines()
+    return [line.split() for line in lines if line.count(" ") >= 1][:-1]
 
 
 def test_what_append_returned_for_is_there_after_a_power_cut(disk: Path) -> None:
@@ -121,6 +131,49 @@ def test_what_append_returned_for_is_there_after_a_power_cut(disk: Path) -> None
             assert store.epoch not in epochs
             fill(store, commits=1, stream="other")
         epochs |= {header.epoch for headers in contents.headers.values() for header in headers}
+
+
+def test_the_power_comes_back_though_another_namespace_holds_the_old_mount(disk: Path) -> None:
+    """Else a colleague of this suite makes every later look at the disk fail, which is taken for an empty file."""
+    kept = disk / "kept"
+    kept.write_text("synchronised")
+    os.sync()
+    with subprocess.Popen(["unshare", "--mount", "sleep", "20"]) as holder:
+        while Path(f"/proc/{holder.pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink():
+            time.sleep(0.01)
+        (disk / "lost").write_text("not synchronised")
+        cut(disk)
+        power_on(disk)
+        assert kept.read_text() == "synchronised"
+        assert not (disk / "lost").exists()
+        holder.kill()
+
+
+UNSYNCHRONISED = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from chains import key
+from keepers import Bench
+bench = Bench(Path({path!r}))
+bench.seal(2)
+bench.keeper._file.store._db.execute("PRAGMA synchronous = OFF")
+bench.seal(2)
+os._exit(0)
+"""
+
+
+def test_what_a_killed_process_left_unsynchronised_is_not_shown_before_it_is_durable(disk: Path) -> None:
+    """It wrote its commit and was killed before the disk had it: the next one finds it in the system's memory (B3)."""
+    path = disk / "buffer.db"
+    subprocess.run([sys.executable, "-c", UNSYNCHRONISED.format(tests=str(ROOT / "tests"), path=str(path))], check=True)
+    shown = Bench(path, second=1000).blocks()
+    assert len(shown) > 8
+    cut(disk)
+    power_on(disk)
+    with Store.open(path, [key().public_key]) as store:
+        there = {(stream, at): block.envelope for stream in store.streams() for at, block in store.rows(stream, 1, 99)}
+    assert {place: envelope for place, (envelope, _) in shown.items()} == there
 
 
 def test_a_device_key_that_was_given_is_there_after_a_power_cut(disk: Path) -> None:

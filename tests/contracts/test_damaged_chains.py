@@ -54,7 +54,7 @@ def with_accounts():
 
 
 def with_pruned():
-    """The headers of the beginning taken away, some of them damaged before."""
+    """The headers of the beginning taken away, some of them damaged before; what was said of it is said again."""
     station = Station()
     good = station.blocks(12)
     told = {"root": b"R" * 32, "blocks": 4, "readings": 16, "lost": 1}
@@ -62,8 +62,10 @@ def with_pruned():
         *account(station, "damaged", first=3, last=4, reason="header"),
         *account(station, "pruned", first=2, last=5, digest=good[4].digest, **told),
         *account(station, "pruned", first=6, last=7, digest=good[6].digest, **told),
+        *account(station, "pruned", first=2, last=7, blocks=6, readings=None, again=True),
+        *account(station, "evicted", first=8, last=10, blocks=3, readings=None, reason="oldest", again=True),
     ]
-    return missing([*good, *accounts, *station.blocks(2)], 2, 3, 4, 5, 6, 7)
+    return missing(without([*good, *accounts, *station.blocks(2)], 8, 10), 2, 3, 4, 5, 6, 7)
 
 
 def with_branches():

@@ -1,59 +1,23 @@
 """B5: payloads go before headers, undelivered data last, and every hole is signed in the commit that makes it."""
 
-import random
 from hashlib import sha256
 
 import pytest
-from chains import METER, SECOND, event_batch, key, moment, station_of
+from chains import event_batch, key, station_of
+from keepers import Small, noisy
 
-from agent.housekeeping import Rules
-from agent.keeper import Identity, Keeper, Site
 from buffer.accounts import events_of
 from buffer.block import KIND_DATA, open_envelope, trust
 from buffer.errors import CommitFailed, StoreFull
 from buffer.evict import Evictor
-from buffer.frame import Event, Frame
+from buffer.frame import Event
 from buffer.intervals import Intervals
 from buffer.prune import Pruner, merkle_root
-from buffer.quota import Quota
 from buffer.seal import Batch
 from buffer.store import Reader, Store
 from buffer.verify import Verifier
 
 TRUSTED = [key().public_key]
-FOR_EVER_NS = 10**18
-
-
-def noisy(second, frames):
-    """Give a batch that hardly compresses."""
-    rng = random.Random(second)
-    gathered = Batch()
-    for at in range(frames):
-        values = (rng.randrange(1 << 16), float(rng.randrange(1 << 20)))
-        gathered.add_frame(METER, Frame(second * SECOND + at, 3_000_000, values))
-    return gathered
-
-
-class Small:
-    """A keeper with little room, on a clock of its own."""
-
-    def __init__(self, path, *, carried=True, limit=1_000_000, keep_ns=FOR_EVER_NS, when_full="oldest"):
-        self.second = 0
-        identity = Identity("station-1", key(), "0.1.0", bytes(32), bytes(32))
-        rules = Rules(Quota(limit, keep_ns, 0, when_full), {"province": None} if carried else {})
-        site = Site(path, identity, (key().public_key,), {"main": (METER,)}, 56_000, rules=rules)
-        numbers = iter(range(1, 1 << 40))
-        self.keeper = Keeper(site, lambda: moment(self.second), lambda: next(numbers).to_bytes(8, "big"))
-        self.keeper.open(["province"] if carried else [])
-
-    def seal(self, count=1, *, settled=0, frames=200):
-        """Seal, with everything up to `settled` acknowledged."""
-        for _ in range(count):
-            self.second += 10
-            acknowledged = {("province", "main"): Intervals([(1, settled)])} if settled else {}
-            self.keeper.seal({"main": noisy(self.second, frames)}, acknowledged)
-            self.keeper.tidy()
-        return self.keeper.ledgers["main"]
 
 
 def rows(path):
