@@ -113,9 +113,9 @@ async def test_nothing_takes_longer_than_it_was_given(tmp_path) -> None:
     devices = {f"d{number}": {"unit": number, **device} for number in range(1, 9)}
     link = {"driver": "modbus", "host": "127.0.0.1", "port": port, "timeout": "400ms", "devices": devices}
     settings = checking.read(written(tmp_path, {"slow": link}), checking.SystemClock())
-    began = time.monotonic()
+    began = asyncio.get_running_loop().time()
     looks = await look(settings.instruments, 1.0)
-    assert time.monotonic() - began < 5
+    assert asyncio.get_running_loop().time() - began < 5
     server.close()
     assert not any(one.answers for one in looks)
     assert looks[0].trouble is not None

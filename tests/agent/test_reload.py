@@ -85,7 +85,7 @@ class Station:
     async def asked(self) -> dict[str, Any]:
         """Ask over the control socket."""
         path = control.socket_path(self.buffer)
-        return await in_daemon("ask", lambda: control.ask(path, "reload", 20.0))
+        return await in_daemon("ask", lambda: control.ask(path, "reload", 60.0))
 
     @property
     def buffer(self) -> Path:

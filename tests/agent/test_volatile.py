@@ -258,7 +258,7 @@ async def test_as_soon_as_pollers_would_wait_sealing_goes_on_in_memory(
         await medium.vanish(bench)
         bench.add(*range(2, 200))
         await until(lambda: bench.health.volatile)
-        await asyncio.wait_for(bench.recorder.room(), 5)
+        await asyncio.wait_for(bench.recorder.room(), 60)
         medium.give()
     assert Stored(bench).numbers == list(range(1, 200))
 

@@ -169,8 +169,8 @@ async def test_the_power_fails_under_the_running_agent(disk: Path, tmp_path: Pat
         await asyncio.sleep(2)
         await out.drained()
         assert await out.leave() == 0
-        await asyncio.sleep(0.5)
         contents = out.read()
+        await out.heard(contents)
         assert contents.report.verdict == "complete"
         assert contents.identities() == out.platform.verifier.seen
         assert out.platform.verifier.report().verdict == "complete"

@@ -168,12 +168,12 @@ async def test_a_listener_hears_the_server_end_its_subscription(own_plant, drive
 
     await driver.open()
     listening = asyncio.create_task(driver.listen(driver.groups[0], emit))
-    await asyncio.wait_for(heard.wait(), 5)
+    await asyncio.wait_for(heard.wait(), 60)
     for subscription in own_plant.instrument._server.iserver.subscription_service.subscriptions.values():
         await subscription.enqueue_statuschange(ua.StatusCode(ua.StatusCodes.BadTimeout))
     await own_plant.write("Double", 0.7)
     with pytest.raises(LinkDown) as caught:
-        await asyncio.wait_for(listening, 5)
+        await asyncio.wait_for(listening, 60)
     assert (caught.value.code, caught.value.fields["reason"]) == ("opcua.subscription-ended", "BadTimeout")
     await driver.close()
 

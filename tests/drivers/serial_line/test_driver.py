@@ -147,10 +147,10 @@ async def test_a_line_that_makes_no_sense_is_a_bad_answer(asked, wire):
 
 async def test_silence_is_no_answer(asked, wire):
     """After the configured time-out, not before and not long after."""
-    started = time.monotonic()
+    started = asyncio.get_running_loop().time()
     with pytest.raises(NoAnswer):
         await poll(asked, wire)
-    assert 0.29 < time.monotonic() - started < 0.6
+    assert 0.29 < asyncio.get_running_loop().time() - started < 0.6
 
 
 async def test_half_a_line_is_a_bad_answer(asked, wire):
@@ -243,7 +243,7 @@ class Ear:
 
     async def wait(self, count):
         """Wait until so many have come."""
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             while len(self.changes) < count:
                 self.news.clear()
                 await self.news.wait()

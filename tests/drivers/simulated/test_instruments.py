@@ -53,7 +53,7 @@ async def client_killed_after(link, readings):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CLIENT, json.dumps(link), stdout=asyncio.subprocess.PIPE
     )
-    lines = [await asyncio.wait_for(process.stdout.readline(), 20) for _ in range(readings)]
+    lines = [await asyncio.wait_for(process.stdout.readline(), 60) for _ in range(readings)]
     process.send_signal(signal.SIGKILL)
     lines += (await process.stdout.read()).splitlines()
     await process.wait()
