@@ -8,6 +8,7 @@ What is always true here:
   ended on a machine that goes on, and an upper bound that is measured by `loop.time()` bounds our code alone.
 - The clock never goes backwards and never runs fast: in its time nothing happens sooner than in true time. A lower
   bound is therefore measured in true time (`time.monotonic`), an upper one in the loop's.
+- What the loop itself computes is never taken for a stop: a callback that works long costs its time here too.
 - How long it stood is remembered by boot time, for what is judged by boot time: gaps between polls, for example.
 - Where something had arrived when a late loop looked again, it is handled before any timer that ran out meanwhile.
 """
@@ -34,6 +35,7 @@ class SteadyLoop(asyncio.SelectorEventLoop):
         self._stood_s = 0.0
         self._stops: list[tuple[int, float]] = []
         self._looked_s, self._due_s = time.monotonic(), math.inf
+        self._worked_s = time.thread_time()
         super().__init__(_Selector(self))
 
     @staticmethod
@@ -47,9 +49,11 @@ class SteadyLoop(asyncio.SelectorEventLoop):
         """Give the seconds that this loop had the machine."""
         now_s = time.monotonic()
         if self._thread_id in (None, threading.get_ident()):  # type: ignore[attr-defined]
-            if now_s > self._due_s:
-                self._stood(now_s - self._due_s)
-            self._looked_s, self._due_s = now_s, now_s + BUSY_S
+            worked_s = time.thread_time()
+            stood_s = now_s - max(self._due_s, self._looked_s + worked_s - self._worked_s)
+            if stood_s > 0:
+                self._stood(stood_s)
+            self._worked_s, self._looked_s, self._due_s = worked_s, now_s, now_s + BUSY_S
         return now_s - self._stood_s
 
     def stood_s(self, from_boot_ns: int, to_boot_ns: int) -> float:
@@ -57,6 +61,11 @@ class SteadyLoop(asyncio.SelectorEventLoop):
         return sum(
             stood_s for end_ns, stood_s in self._stops if from_boot_ns < end_ns and end_ns - stood_s * 1e9 < to_boot_ns
         )
+
+    def ticks(self, every_s: float, since_boot_ns: int = 0) -> int:
+        """Give how many ticks may have passed while this loop stood still: who polls misses them."""
+        stops = [stood_s + LATE_S + BUSY_S for end_ns, stood_s in self._stops if end_ns > since_boot_ns]
+        return sum(math.ceil(stop_s / every_s) for stop_s in stops if stop_s > every_s)
 
     def _stood(self, seconds: float) -> None:
         self._stood_s += seconds

@@ -55,6 +55,16 @@ async def test_the_clock_never_goes_backwards_nor_fast() -> None:
     assert before_s - began_s <= time.monotonic() - true_s + 0.001
 
 
+async def test_what_the_loop_computes_is_no_stop() -> None:
+    """A callback that works for long is late by the fault of whoever wrote it."""
+    loop = SteadyLoop.running()
+    began_s = loop.time()
+    end_s = time.thread_time() + 0.3
+    while time.thread_time() < end_s:
+        pass
+    assert loop.time() - began_s >= 0.3
+
+
 async def test_a_thread_may_look_at_it_while_the_loop_waits() -> None:
     """Which is no stop."""
     loop = asyncio.get_running_loop()

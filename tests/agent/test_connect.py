@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rig import until
+from running import Running
 
 from agent.cli import check as checking
 from agent.cli import connect as instruments
@@ -21,7 +22,6 @@ from drivers.simulated.modbus_tcp import ModbusTcpInstrument
 from drivers.simulated.opcua_server import OpcUaInstrument
 from drivers.simulated.replay import read_recording
 from drivers.simulated.serial_instrument import SerialInstrument
-from tests.agent.test_service import Running
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -84,7 +84,6 @@ async def station(tmp_path, platform, monkeypatch):
         yield pushed
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("name", ALL if FULL else SMOKE)
 async def test_a_bad_configuration_that_is_well_signed(station, tmp_path, name):
     """Refused at validation, or undone within its probation and thirty seconds; the other link polls on untouched."""

@@ -29,7 +29,7 @@ DISK_S = 5.0
 PAUSE_NS = 4 * 10**9
 """No instrument waits longer for its next question, whatever the disk does, while the machine goes on."""
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 class Fault(ABC):

@@ -66,7 +66,7 @@ class Witness:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120 + 10 * KILLS)
+@pytest.mark.timeout(300 + 10 * KILLS)
 async def test_killed_at_any_instant_it_loses_at_most_what_was_not_sealed(tmp_path: Path) -> None:
     """Also while it starts, while it recovers, and while it commits."""
     (tmp_path / "buffer").mkdir()

@@ -30,7 +30,7 @@ EXT4_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120 + 20 * CUTS)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300 + 20 * CUTS)]
 
 APPENDING = """
 import os, sys
