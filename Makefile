@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Most of the time most tests wait for something: four share two cores well. Few at a time are given to each, so that
-# the long ones, which come first, end together with the rest.
-SIDE_BY_SIDE := -n 4 --maxschedchunk 4
+# Most of the time most tests wait for something: three share two cores well. Each has a stretch of the files, so that
+# tests that load the machine, which stand together, run one after the other; who has done with his takes from the rest.
+SIDE_BY_SIDE := -n 3 --dist worksteal
 
 .PHONY: demo test check cover bench bench-stages arm locale lock clean
 

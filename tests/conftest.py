@@ -30,8 +30,7 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long; skip what needs root where we are not, before anything is set up for it."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Skip what needs root where we are not, before anything is set up for it."""
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("root") is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from asking import OPTIONS, asked, ended
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from rig import until
 from typer.testing import CliRunner, Result
 
 from agent import control
@@ -334,7 +335,7 @@ async def test_who_is_neither_root_nor_the_service_may_ask_and_not_order(tmp_pat
         return {"done": True}
 
     serving = asyncio.create_task(control.serve(path, {"status": lambda: {"fine": True}}, {"key-rotate": order}))
-    await asyncio.sleep(0.1)
+    await until(path.exists)
     assert await asyncio.to_thread(control.ask, path, "key-rotate") == {"done": True}
     monkeypatch.setattr(control, "_user", lambda _: 12345)
     assert await asyncio.to_thread(control.ask, path, "key-rotate") == {"error": "agent.order-refused"}

@@ -8,7 +8,7 @@ import asyncio
 import random
 
 import pytest
-from busline import bus_use, driver_on, worst_beyond_its_place_ms
+from busline import PATIENT, bus_use, driver_on, worst_beyond_its_place_ms
 from rig import Bench
 from steady import SteadyLoop
 
@@ -27,7 +27,7 @@ MS = 10**6
 @pytest.mark.parametrize("baud", [9600, 19200])
 async def test_the_bus_is_used_well_and_never_slower_than_a_request_a_tag(clock, baud):
     """Against what the cost model says the same plan takes on this line with this turnaround."""
-    share, took_s, single_s = await bus_use(clock, baud, 6)
+    share, took_s, single_s = await bus_use(clock, baud, 6, 0.8)
     assert share >= 0.8
     assert took_s <= single_s / 2
 
@@ -41,7 +41,7 @@ async def test_the_plan_follows_the_measured_turnaround(clock):
     line.plug()
     try:
         points = {"a": {"holding": 0}, "b": {"holding": 25}}
-        driver = driver_on(line, 19200, clock, {"meter": {"unit": 1, "every": "10s", "points": points}})
+        driver = driver_on(line, 19200, clock, {"meter": {"unit": 1, "every": "10s", "points": points}}, **PATIENT)
         await driver.open()
         for _ in range(18):
             assert (await driver.poll(driver.groups[0])).values == (0, 25)

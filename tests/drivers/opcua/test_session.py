@@ -8,6 +8,7 @@ from asyncua.crypto.cert_gen import setup_self_signed_certificate
 from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
 from asyncua.server.user_managers import UserManager
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from rig import until
 
 from buffer import status
 from config.judge import judged
@@ -213,8 +214,12 @@ async def test_a_device_of_foreign_namespaces_alone_is_told_so(own_plant, driver
 
     driver = driver_of(own_plant.instrument.url, {"a": {"node": "nsu=urn:elsewhere;i=1"}}, subscribe="50ms")
     await driver.open()
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(driver.listen(driver.groups[0], emit), 0.2)
+    listening = asyncio.create_task(driver.listen(driver.groups[0], emit))
+    await until(lambda: told)
+    await asyncio.wait([listening], timeout=0.2)
+    assert not listening.done()
+    listening.cancel()
+    await asyncio.wait([listening])
     await driver.close()
     assert [(change.point, change.value, change.status) for change in told] == [(0, None, status.BAD_NODE_ID_UNKNOWN)]
 
