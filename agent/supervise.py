@@ -30,12 +30,12 @@ def notify(state: str) -> None:
 
 
 LOOKS = 12
-"""So often in the watchdog's time: every five seconds of the unit's minute. At half of it, a commit that took longer than
-half a minute would meet its end."""
+"""So often in the watchdog's time: every five seconds of the unit's minute. With two looks, a commit that took longer
+than half a minute would meet its end."""
 
 
 async def feed_watchdog(progress: Callable[[], int]) -> None:
-    """Feed the watchdog whenever `progress` has moved, looked at often: what stands still is given nearly all its time."""
+    """Feed the watchdog when `progress` has moved, until cancelled; looked at often, so that all its time is given."""
     period_s = _watchdog_s() / LOOKS
     seen = -1
     while True:

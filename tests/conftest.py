@@ -1,14 +1,21 @@
 """Fixtures for every room."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from ports import quiet_port
 from rig import Platform
+from steady import SteadyLoop
 
 from agent.demo.brokers import Mosquitto
 from agent.demo.certificates import Authority
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], SteadyLoop]]:
+    """Run every test on a loop that does not count the time in which the machine stood still."""
+    return {"steady": SteadyLoop}
 
 
 @pytest.fixture
@@ -16,7 +23,7 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
     """Give a running broker."""
     directory = tmp_path / "platform"
     authority = Authority(directory)
-    broker = Mosquitto(directory, authority, None)
+    broker = Mosquitto(directory, authority, quiet_port())
     await broker.start()
     yield Platform(broker, authority)
     await broker.kill()

@@ -96,7 +96,7 @@ class Far:
         self._directory.cleanup()
 
     async def _answers(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     _, writer = await asyncio.open_connection(self.host, self._broker.port)

@@ -1,12 +1,9 @@
 """Many stations in one process: whole uplinks, each with its name, client id and jitter, over one recorder."""
 
 import asyncio
-import contextlib
 import random
-import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Self
 
 from rig import Bench
@@ -28,11 +25,19 @@ def names(count: int, first: int = 0) -> list[str]:
 class Fleet:
     """So many uplinks. Use as an asynchronous context manager; the bench must know their names."""
 
-    def __init__(self, bench: Bench, stations: list[str], endpoint: Callable[[str], Endpoint], rng: random.Random):
+    def __init__(
+        self,
+        bench: Bench,
+        stations: list[str],
+        endpoint: Callable[[str], Endpoint],
+        rng: random.Random,
+        now_s: Callable[[], float] = time.time,
+    ):
         self._bench = bench
         self._rng = rng
+        self._now_s = now_s
         self.tried_s: list[float] = []
-        """When connections were attempted, by time.time()."""
+        """When connections were attempted, by `now_s`."""
         self.healths = {name: UplinkHealth(("main",)) for name in stations}
         self._uplinks = [self._uplink(name, endpoint(name)) for name in stations]
 
@@ -65,21 +70,12 @@ class Fleet:
         agent.uplink.connect = connect  # type: ignore[attr-defined]
 
     async def _connect(self, endpoint: Endpoint, will: Message | None = None) -> Session:
-        self.tried_s.append(time.time())
+        self.tried_s.append(self._now_s())
         return await connect(endpoint, will)
 
     def live(self) -> int:
         """Count the stations of which everything is delivered."""
         return sum(health.connected and not any(health.pending.values()) for health in self.healths.values())
-
-
-def quiet_port() -> int:
-    """Give a free port that no outgoing connection can take while its broker is gone."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.SystemRandom().randrange(lowest // 2, lowest)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def peak(times_s: list[float], window_s: float = 1.0) -> int:

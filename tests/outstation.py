@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from ports import quiet_port
 from ruamel.yaml import YAML
 
 from agent import control
@@ -42,6 +43,8 @@ from drivers.simulated.served import Served
 
 GATEWAY = "outstation-1"
 DATA = Path(__file__).parent / "data"
+PATIENCE = "30s"
+"""How long an answer is waited for: each that was served counts, however long it was under way on a busy machine."""
 STREAMS = {"basin": "environment", "press": "production"}
 """The stream of each device."""
 Identity = tuple[str, bytes, int]
@@ -139,7 +142,7 @@ class Outstation:
     async def __aenter__(self) -> Self:
         """Switch everything on but the agent."""
         authority = Authority(self.directory / "tls")
-        self._broker = Mosquitto(self.directory, authority, None)
+        self._broker = Mosquitto(self.directory, authority, quiet_port())
         self.key, _ = load_or_create(key_path(self.buffer))
         async with contextlib.AsyncExitStack() as stack:
             for instrument in self.instruments.values():
@@ -171,6 +174,7 @@ class Outstation:
         for name, instrument in self.instruments.items():
             links[f"wire-{name}"] = link = instrument.link(name, self._every)
             link["devices"][name]["stream"] = STREAMS[name]
+            link |= {"timeout": PATIENCE, "timeout_min": PATIENCE}
         document = {
             "gateway": {"id": GATEWAY, "name": "Trạm thử", "language": "en"},
             "uplinks": {"province": {"url": f"mqtts://localhost:{self._broker.port}", "tls": tls}},
@@ -211,7 +215,7 @@ class Outstation:
         """Ask the agent to leave; give its exit code."""
         assert self._process is not None
         self._process.terminate()
-        return await asyncio.wait_for(self._process.wait(), 20)
+        return await asyncio.wait_for(self._process.wait(), 60)
 
     async def status(self) -> dict[str, Any] | None:
         """Ask the agent for its state; None where it does not answer."""
@@ -231,6 +235,18 @@ class Outstation:
         async with asyncio.timeout(60):
             while not await dry():
                 await asyncio.sleep(0.1)
+
+    async def heard(self, contents: "Contents") -> None:
+        """Wait until the platform has heard all that a file holds: what was acknowledged may be on its way to it."""
+        with contextlib.suppress(TimeoutError):  # what it lacks then is seen by whoever compares
+            async with asyncio.timeout(30):
+                while not contents.identities().keys() <= self.platform.verifier.seen.keys():
+                    await asyncio.sleep(0.05)
+
+    def served_between(self) -> tuple[int, int]:
+        """Give the boot times of the first and the last answer of any instrument."""
+        times = [one.t_boot_ns for served in self.served.values() for one in served]
+        return min(times), max(times)
 
     def log(self) -> str:
         """Give what the agent wrote to its log."""

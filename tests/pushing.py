@@ -117,7 +117,7 @@ class Pushed:
     async def leave(self) -> None:
         """Let it leave."""
         self.stop.set()
-        await asyncio.wait_for(self.running, 10)
+        await asyncio.wait_for(self.running, 60)
         self.app._ota._hold.release()
         await self.session.close()
 

@@ -20,7 +20,7 @@ from agent.demo.certificates import Authority, Pair
 from agent.errors import AgentError, PortBusy
 
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
-START_S = 10.0
+START_S = 60.0
 
 
 class Broker(ABC):

@@ -10,7 +10,7 @@ from agent.errors import AgentError, NotRunning
 from agent.health import Document
 from agent.owner import in_daemon
 
-START_S = 20.0
+START_S = 60.0
 LEAVE_S = 5.0
 
 

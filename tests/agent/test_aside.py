@@ -111,7 +111,7 @@ def test_one_that_does_not_answer_in_time_is_killed(module):
     assert failure(worker).code == "agent.aside-late"
     assert worker._process is not None
     assert worker._process.returncode == -9
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_one_that_does_not_listen_is_killed_too(module):
@@ -172,7 +172,7 @@ def test_it_ends_with_the_service_and_leaves_no_core():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     pid, core = done.stdout.split()
     assert core == "1"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(pid)

@@ -1,7 +1,6 @@
 """One MQTT connection against a real mosquitto with mutual TLS."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ async def test_a_publish_ends_with_the_reason_code_of_its_puback(platform: Platf
         other.on_message = received.put_nowait
         await other.subscribe("a/#")
         assert await session.publish(Message("a/b", b"2")) == 0
-        assert await asyncio.wait_for(received.get(), 5) == Message("a/b", b"2")
+        assert await asyncio.wait_for(received.get(), 60) == Message("a/b", b"2")
 
 
 async def test_an_unauthorised_publish_ends_with_its_refusal(platform: Platform, tmp_path: Path) -> None:
@@ -47,7 +46,7 @@ async def test_what_was_in_flight_when_the_broker_dies_ends_with_broker_down(pla
         await platform.broker.kill()
         for future in waiting:
             with pytest.raises(BrokerDown):
-                await asyncio.wait_for(future, 5)
+                await asyncio.wait_for(future, 60)
         with pytest.raises(BrokerDown):
             await session.ended
         with pytest.raises(BrokerDown):
@@ -81,11 +80,11 @@ async def test_a_server_that_says_nothing_is_broker_down(monkeypatch: pytest.Mon
     server = await asyncio.start_server(lambda _r, _w: asyncio.sleep(60), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         with pytest.raises(BrokerDown) as caught:
             await connect(Endpoint("127.0.0.1", port, "gateway"))
         assert caught.value.code == "agent.broker-silent"
-        assert time.monotonic() - began < 5
+        assert asyncio.get_running_loop().time() - began < 5
 
 
 async def test_the_will_is_sent_when_the_client_vanishes_and_not_when_it_leaves(platform: Platform) -> None:
@@ -96,10 +95,10 @@ async def test_the_will_is_sent_when_the_client_vanishes_and_not_when_it_leaves(
         await watcher.subscribe("online")
         async with await connect(platform.endpoint("gateway"), Message("online", b"false", retain=True)) as session:
             await session.publish(Message("online", b"true", retain=True))
-        assert (await asyncio.wait_for(received.get(), 5)).payload == b"true"
+        assert (await asyncio.wait_for(received.get(), 60)).payload == b"true"
         dying = await connect(platform.endpoint("gateway"), Message("online", b"false", retain=True))
         dying._client.socket().shutdown(2)
-        assert (await asyncio.wait_for(received.get(), 5)).payload == b"false"
+        assert (await asyncio.wait_for(received.get(), 60)).payload == b"false"
         await dying.close()
 
 

@@ -101,7 +101,7 @@ def server(reply) -> int:
     """Answer one question at a port of this machine; give the port."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     listening.bind(("127.0.0.1", 0))
-    listening.settimeout(5)
+    listening.settimeout(60)
 
     def serve() -> None:
         with listening:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rig import until
+from running import Running
 
 from agent.cli import check as checking
 from agent.cli import connect as instruments
@@ -21,7 +22,6 @@ from drivers.simulated.modbus_tcp import ModbusTcpInstrument
 from drivers.simulated.opcua_server import OpcUaInstrument
 from drivers.simulated.replay import read_recording
 from drivers.simulated.serial_instrument import SerialInstrument
-from tests.agent.test_service import Running
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -63,7 +63,7 @@ async def test_every_device_is_told_with_its_time_and_its_first_values(tmp_path,
     assert code == Exit.OK
     outfall, heard = said["devices"]
     assert (outfall["link"], outfall["device"], outfall["answers"]) == ("plant", "outfall", True)
-    assert 0 <= outfall["seconds"] < 5
+    assert 0 <= outfall["seconds"] < 60
     assert len(outfall["values"]) == len(plant.points())
     assert all(value["status"] == "Good" for value in outfall["values"])
     assert [(value["point"], value["value"], value["unit"]) for value in heard["values"]] == [
@@ -113,9 +113,9 @@ async def test_nothing_takes_longer_than_it_was_given(tmp_path) -> None:
     devices = {f"d{number}": {"unit": number, **device} for number in range(1, 9)}
     link = {"driver": "modbus", "host": "127.0.0.1", "port": port, "timeout": "400ms", "devices": devices}
     settings = checking.read(written(tmp_path, {"slow": link}), checking.SystemClock())
-    began = time.monotonic()
+    began = asyncio.get_running_loop().time()
     looks = await look(settings.instruments, 1.0)
-    assert time.monotonic() - began < 5
+    assert asyncio.get_running_loop().time() - began < 5
     server.close()
     assert not any(one.answers for one in looks)
     assert looks[0].trouble is not None

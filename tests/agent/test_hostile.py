@@ -15,6 +15,7 @@ from hostile import Hostile, Plan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig import SIDE_GROUP, Bench, until
+from steady import SteadyLoop
 
 from agent.broker import Endpoint, Message, connect
 from agent.carrier import Carriage
@@ -74,7 +75,7 @@ def test_whatever_the_broker_does_every_block_takes_effect_exactly_once(
     monkeypatch.setattr("agent.broker.WATCH_EVERY_S", 0.03)
     monkeypatch.setattr("agent.broker.CONNECT_TIMEOUT_S", 2.0)
     runs = 0
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=SteadyLoop) as runner:
         bench = Bench(tmp_path / "buffer.db", seal_every_s=0.02)
         runner.run(bench.__aenter__())
         numbers = runner.run(filled(bench))
@@ -254,7 +255,7 @@ async def test_nonsense_after_the_connack_ends_the_session_with_its_name(tmp_pat
         async with await connect(Endpoint("127.0.0.1", broker.port, "x")) as session:
             answer = session.publish(Message("a/block/b", b"1"))
             with pytest.raises(BrokerDown):
-                await asyncio.wait_for(asyncio.shield(session.ended), 10)
+                await asyncio.wait_for(asyncio.shield(session.ended), 60)
             with pytest.raises(BrokerDown):
                 await answer
 
@@ -295,7 +296,7 @@ async def test_bytes_that_break_the_library_end_the_session_at_once(raw: bytes, 
         for connection in broker.live:
             connection.say(raw)
         with pytest.raises(BrokerDown) as caught:
-            await asyncio.wait_for(asyncio.shield(session.ended), 10)
+            await asyncio.wait_for(asyncio.shield(session.ended), 60)
     assert caught.value.code == code
 
 

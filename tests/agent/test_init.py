@@ -44,7 +44,7 @@ class Terminal:
 
     def until(self, words: str) -> None:
         """Read until the terminal shows these words."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while words not in self.said:
             assert time.monotonic() < deadline, self.said
             if select.select([self._master], [], [], 0.2)[0]:
@@ -58,7 +58,7 @@ class Terminal:
 
     def interrupt(self) -> None:
         """Press Ctrl-C until it is heard: one that comes between the question and the wait for its answer is not."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < deadline:
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -66,7 +66,7 @@ class Terminal:
 
     def end(self) -> int:
         """Wait for its end."""
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         os.close(self._master)
         return code
 

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from asking import OPTIONS, asked, ended
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from rig import until
 from typer.testing import CliRunner, Result
 
 from agent import control
@@ -66,32 +68,26 @@ class Service:
     """A service in a process of its own."""
 
     def __init__(self, site: Path, **environment: str) -> None:
-        command = [sys.executable, "-X", "faulthandler", "-m", "agent", "run", "-v", "-c", str(site)]
+        command = [sys.executable, *OPTIONS, "-m", "agent", "run", "-v", "-c", str(site)]
         self.log = site.with_name("service.log")
-        self.socket = control.socket_path(site.with_name("data") / "buffer.db")
+        self.buffer = site.with_name("data") / "buffer.db"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, env={**os.environ, **environment})
-        deadline = time.monotonic() + 15
-        while not (self.socket.exists() and self.streams() == {"main", "side"}):
-            assert time.monotonic() < deadline, self.log.read_text()
-            assert self.process.poll() is None, self.log.read_text()
+        while self.streams() != {"main", "side"}:
             time.sleep(0.05)
 
     def status(self) -> dict:
         """Ask for its state."""
-        return control.ask(self.socket, "status")
+        return asked(self.buffer, self.process, self.log)
 
     def streams(self) -> set[str]:
         """Give the streams that have blocks."""
-        try:
-            return {name for name, stream in self.status()["streams"].items() if stream["sealed"]}
-        except control.NotRunning:
-            return set()
+        return {name for name, stream in self.status()["streams"].items() if stream["sealed"]}
 
     def leave(self) -> int:
         """Ask it to leave; give its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        return ended(self.process, self.log)
 
 
 @pytest.fixture
@@ -276,7 +272,7 @@ def test_no_private_key_is_told_anywhere(service: Service, site: Path, data: Pat
     said.append((process / "environ").read_bytes())
     assert re.search(r"Max core file size +[01] +[01] ", (process / "limits").read_text())
     service.process.send_signal(signal.SIGABRT)
-    service.process.wait(10)
+    service.process.wait(60)
     said.append(service.log.read_bytes())
     assert b"Fatal Python error: Aborted" in said[-1]
     assert len(set(secrets)) >= 10
@@ -339,7 +335,7 @@ async def test_who_is_neither_root_nor_the_service_may_ask_and_not_order(tmp_pat
         return {"done": True}
 
     serving = asyncio.create_task(control.serve(path, {"status": lambda: {"fine": True}}, {"key-rotate": order}))
-    await asyncio.sleep(0.1)
+    await until(path.exists)
     assert await asyncio.to_thread(control.ask, path, "key-rotate") == {"done": True}
     monkeypatch.setattr(control, "_user", lambda _: 12345)
     assert await asyncio.to_thread(control.ask, path, "key-rotate") == {"error": "agent.order-refused"}

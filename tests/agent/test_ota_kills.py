@@ -46,7 +46,7 @@ def run(directory: Path, point: str, boot: str = "one", wall_s: int = NOW_S) -> 
     """Let it run until its flight is over or it is killed."""
     command = [sys.executable, str(TESTS / "ota_process.py"), str(directory), point, boot, str(wall_s)]
     environment = {**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=25, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
 
 
 def journal(directory: Path) -> dict:

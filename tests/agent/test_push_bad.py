@@ -3,9 +3,9 @@
 `TRAMBIEN_BAD=1 pytest tests/agent/test_push_bad.py` tries all of them.
 """
 
+import asyncio
 import os
 import shutil
-import time
 
 import pytest
 from operators import LAN, MINH
@@ -84,7 +84,6 @@ async def station(tmp_path, platform, monkeypatch):
         yield pushed
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("name", ALL if FULL else SMOKE)
 async def test_a_bad_configuration_that_is_well_signed(station, tmp_path, name):
     """Refused at validation, or undone within its probation and thirty seconds; the other link polls on untouched."""
@@ -100,7 +99,7 @@ async def test_a_bad_configuration_that_is_well_signed(station, tmp_path, name):
     port = f"localhost:{station.platform.broker.port}"
     old, new = (text.replace("localhost:{port}", port) for text in ALL[name])
     data = station.push(old, new, LAN, MINH)
-    began_s = time.monotonic()
+    began_s = asyncio.get_running_loop().time()
     await station.send(data)
     if name in UNREADABLE:
         await until(lambda: station.results[-1]["refused"] is not None)
@@ -108,8 +107,8 @@ async def test_a_bad_configuration_that_is_well_signed(station, tmp_path, name):
     else:
         result = await station.state("rejected", "rolled-back", seconds=60)
         assert (result["push"]["state"], result["push"]["reason"]) in EXPECTED.get(name, ANY[name in REFUSED]), result
-    assert time.monotonic() - began_s < 10 + 30
+    assert asyncio.get_running_loop().time() - began_s < 10 + 30
     assert station.file.read_bytes() == before
     if name in REFUSED or old not in before.decode().split("  other:")[0]:
         assert station.app._works._pollers._workers["waves"] == untouched
-    await until(lambda: station.health()["uplinks"]["province"]["connected"], 30)
+    await until(lambda: station.health()["uplinks"]["province"]["connected"])

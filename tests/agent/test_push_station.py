@@ -7,6 +7,7 @@ import pytest
 from operators import GATEWAY, LAN, MALLORY, MINH, new_trust, trust_bytes
 from pushing import pushed_to
 from rig import until
+from steady import SteadyLoop
 from typer.testing import CliRunner, Result
 
 from agent import control
@@ -35,7 +36,8 @@ async def test_a_good_push_is_confirmed_and_stands_in_the_chain(station):
     await station.send(data)
     await asyncio.sleep(2)
     assert station.results[told:] == []
-    assert station.health()["links"]["other"]["devices"]["pump"]["missed"] == pump["missed"]
+    missed = station.health()["links"]["other"]["devices"]["pump"]["missed"] - pump["missed"]
+    assert missed <= SteadyLoop.running().ticks(0.1)
     await station.leave()
     states = [data["push"] for data in station.events("config-push")]
     assert states == [f"province 1.1 {state}" for state in ("verified", "staged", "validated", "applied", "confirmed")]

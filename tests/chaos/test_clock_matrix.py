@@ -14,8 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from asking import OPTIONS, asked, ended
 
-from agent.control import NotRunning, ask, socket_path
 from buffer.block import Header, open_envelope, trust
 from buffer.frame import Event
 from buffer.keys import known_public
@@ -52,6 +52,7 @@ class Station:
         self.config.write_text(CONFIG)
         self.buffer = folder / "data" / "buffer.db"
         self.clock = folder / "faketime"
+        self.log = folder / "log"
         self._tools = folder / "bin"
         self._tools.mkdir()
         self.boots = 0
@@ -62,7 +63,7 @@ class Station:
         fresh.write_text(f"{by_s:+d}\n")
         fresh.rename(self.clock)
 
-    def start(self, by_s: int, leap: str = "Not synchronised") -> subprocess.Popen[str]:
+    def start(self, by_s: int, leap: str = "Not synchronised") -> None:
         """Boot: another boot id, a wall clock so far from the true time, and chronyd's opinion of it."""
         self.boots += 1
         self.set_clock(by_s)
@@ -79,18 +80,14 @@ class Station:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",
         }
-        command = [sys.executable, "-c", AGENT, "-c", str(self.config)]
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                ask(socket_path(self.buffer), "status")
-            except NotRunning:
-                assert process.poll() is None, process.communicate()[1]
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            else:
-                return process
+        command = [sys.executable, *OPTIONS, "-c", AGENT, "-c", str(self.config)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, env=environment, stderr=log)
+        self.status()
+
+    def status(self):
+        """Ask it."""
+        return asked(self.buffer, self._process, self.log)
 
     def seal_more(self, blocks: int) -> None:
         """Wait until so many more blocks are sealed."""
@@ -102,25 +99,24 @@ class Station:
     def seal_until_synchronised(self) -> None:
         """Wait until a header has said that the clock is synchronised."""
         deadline = time.monotonic() + 60
-        while ask(socket_path(self.buffer), "status")["clock"].get("quality") != "synchronised":
+        while self.status()["clock"].get("quality") != "synchronised":
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
     def sealed(self) -> int:
         """Ask how many blocks there are."""
-        return int(ask(socket_path(self.buffer), "status")["streams"]["main"]["sealed"])
+        return int(self.status()["streams"]["main"]["sealed"])
 
-    def stop(self, process: subprocess.Popen[str]) -> None:
+    def stop(self) -> None:
         """End it as systemd does."""
-        process.send_signal(signal.SIGTERM)
-        told = process.communicate(timeout=30)[1]
-        assert process.returncode == 0, told
+        self._process.send_signal(signal.SIGTERM)
+        assert ended(self._process, self.log) == 0, self.log.read_text()
 
     def run(self, by_s: int, leap: str = "Not synchronised", seconds: float = 2.0) -> None:
         """Boot, measure for a while, stop."""
-        process = self.start(by_s, leap)
+        self.start(by_s, leap)
         time.sleep(seconds)
-        self.stop(process)
+        self.stop()
 
 
 @dataclass
@@ -200,11 +196,11 @@ def test_a_clock_that_boots_wrong_changes_neither_order_nor_pace(tmp_path, by_s)
 def test_a_step_while_measuring_seals_first_and_nothing_is_early_or_late(tmp_path, by_s):
     """The event says by how much; its block and those before show the clock before, those behind the clock after."""
     station = Station(tmp_path)
-    process = station.start(0)
+    station.start(0)
     time.sleep(1.5)
     station.set_clock(by_s)
     station.seal_more(10)
-    station.stop(process)
+    station.stop()
     chain = Chain.of(station)
     assert_on_time(chain)
     ((place, event),) = [entry for entry in chain.events if entry[1].type == "clock-stepped"]
@@ -223,9 +219,9 @@ def test_three_boots_without_synchronisation_are_placed_by_the_fourth(tmp_path):
     for by_s in (-int(time.time()) + 600, years(10), -years(1)):
         station.run(by_s, seconds=1.0)
     began_ns = time.time_ns()
-    process = station.start(0, leap="Normal")
+    station.start(0, leap="Normal")
     station.seal_until_synchronised()
-    station.stop(process)
+    station.stop()
     ended_ns = time.time_ns()
     chain = Chain.of(station)
     assert_on_time(chain)

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import pytest
 from outstation import STREAMS, Contents, Identity, Outstation
+from rig import until
+from steady import SteadyLoop
 
 KILLS = int(os.environ.get("TRAMBIEN_KILLS", "20"))
 BOUND_NS = 400_000_000
 """A seal interval and a poll."""
 SLACK_NS = 3_000_000_000
-"""How long a commit may be under way on a busy machine."""
+"""How long a commit may be under way on a busy machine that goes on."""
 
 
 class Witness:
@@ -45,7 +47,8 @@ class Witness:
             for one in fresh:
                 assert killed_ns is not None, f"{name} {one.serial} is lost"
                 assert one.serial > max(stored, default=0), f"{name} {one.serial} is lost in the middle"
-                assert one.t_boot_ns >= killed_ns - BOUND_NS - SLACK_NS, f"{name} {one.serial} is lost"
+                stood_ns = int(SteadyLoop.running().stood_s(one.t_boot_ns, killed_ns) * 1e9)
+                assert one.t_boot_ns >= killed_ns - BOUND_NS - SLACK_NS - stood_ns, f"{name} {one.serial} is lost"
             self._excused[name].update(one.serial for one in fresh)
         return contents
 
@@ -64,24 +67,27 @@ class Witness:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120 + 10 * KILLS)
+@pytest.mark.timeout(300 + 10 * KILLS)
 async def test_killed_at_any_instant_it_loses_at_most_what_was_not_sealed(tmp_path: Path) -> None:
     """Also while it starts, while it recovers, and while it commits."""
     (tmp_path / "buffer").mkdir()
     rng = random.Random(4)
     async with Outstation(tmp_path, tmp_path / "buffer" / "buffer.db") as out:
         witness = Witness(out)
-        for _ in range(KILLS):
+        for number in range(KILLS):
+            heard = len(out.platform.verifier.seen)
             await out.start()
             await asyncio.sleep(rng.uniform(0.3, 2.5))
+            if number % 2:  # on a slow machine a start may take longer than that
+                await until(lambda heard=heard: len(out.platform.verifier.seen) > heard)
             killed_ns = await out.kill()
             witness.look(killed_ns)
         await out.start()
         await asyncio.sleep(2)
         await out.drained()
         assert await out.leave() == 0
-        await asyncio.sleep(0.5)
         contents = witness.look(None)
+        await out.heard(contents)
         assert witness.lives > KILLS / 4, "too few lives came to a commit"
         assert contents.identities() == out.platform.verifier.seen
         assert not out.platform.verifier.twice

@@ -44,7 +44,7 @@ async def test_everything_arrives_over_a_link_that_vanishes_flaps_loses_and_is_n
             await delivered(health)
             far.blackhole()
             await bench.sealed(50)
-            await until(lambda: health.error is not None and not health.connected, 25)
+            await until(lambda: health.error is not None and not health.connected)
             far.heal()
             await delivered(health, 40)
             far.cap("200kbit")

@@ -1,6 +1,5 @@
 """The judge of pushes, attack by attack, against a platform in memory."""
 
-import tracemalloc
 from dataclasses import replace
 from hashlib import sha256
 
@@ -19,20 +18,18 @@ from operators import (
     PUSH,
     STATE,
     all_roles,
-    content,
     judge,
     new_trust,
-    operator,
     push,
     sealed,
     standing,
     trust_bytes,
 )
+from refusals import reason, signatures
 
 from buffer import cbor_item, cose
 from config.push import (
     CONFIG,
-    SIZE_LIMIT,
     TRUST,
     Accepted,
     Confirmed,
@@ -41,44 +38,11 @@ from config.push import (
     Rejected,
     Replaced,
     encode,
-    shown,
     signed,
     take_apart,
 )
 from config.trust import TrustInvalid, differing
 from config.trust_file import parse, read
-
-
-def reason(data, trust=None, state=STATE, now=NOW):
-    """Give the code with which an envelope is refused."""
-    verdict = judge(data, trust or standing(), state, now)
-    assert isinstance(verdict, Rejected), verdict
-    return verdict.code
-
-
-def peak_of(data, code):
-    """Give the most bytes that are allocated while an envelope is refused."""
-    trust = standing()
-    tracemalloc.start()
-    try:
-        assert reason(data, trust) == code
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def members(**changes):
-    """Give the members of a content, changed by key: `_5=...`; None leaves one out."""
-    found = cbor_item.decode(encode(PUSH), 2) | {int(key[1:]): value for key, value in changes.items()}
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def signatures(data):
-    """Give the signatures of an envelope."""
-    return take_apart(data).signatures
-
-
-# -- what is let in ----------------------------------------------------------------------------------------------------
 
 
 def test_a_good_push_is_accepted():
@@ -108,17 +72,6 @@ def test_a_point_that_becomes_writable_is_critical():
     """Under whatever link and device it stands."""
     writable = BEFORE.replace(b"{wave: sine}", b"{wave: sine, writable: {min: 0, max: 1}}")
     assert reason(push(configuration=writable)) == "push.critical"
-
-
-def test_the_trust_document_is_replaced_by_both_thresholds():
-    """The old one's and the new one's."""
-    verdict = judge(new_trust(), standing(), STATE, NOW)
-    assert isinstance(verdict, Replaced)
-    assert verdict.trust.version == 2
-    assert verdict.data == trust_bytes(version=2)
-
-
-# -- what is made up or changed ----------------------------------------------------------------------------------------
 
 
 def test_forged():
@@ -341,184 +294,6 @@ def test_letting_in_one_push_lets_in_no_other():
 # -- bytes -------------------------------------------------------------------------------------------------------------
 
 
-def test_truncated():
-    """At every length."""
-    whole = push()
-    assert {reason(whole[:length]) for length in range(len(whole))} == {"push.not-an-envelope"}
-
-
-def test_oversize():
-    """Refused before anything is made of it."""
-    assert peak_of(bytes(SIZE_LIMIT + 1), "push.too-large") < 100_000
-    assert reason(b"") == "push.not-an-envelope"
-
-
-@pytest.mark.parametrize(
-    "bomb",
-    [
-        b"\x81" * 100_000 + b"\x00",
-        b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff",
-        b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff",
-        b"\x9f" * 1000,
-        b"\xc2\x5a\x00\x01\x00\x00" + b"\xff" * 65_536,
-        b"\xd8\x23\x78\x20(((((((((a+)+)+)+)+)+)+)+)+b   ",
-        b"\xd8\x1d\x00",
-        b"\x61\xff",
-    ],
-)
-def test_bomb(bomb):
-    """Nesting, lengths that are lies, big numbers, patterns, references: outside and in a signed content."""
-    assert peak_of(bomb, "push.not-an-envelope") < 1_000_000
-    if len(bomb) < 200_000:
-        assert reason(content(bomb)) == "push.content"
-
-
-def test_a_bomb_of_yaml_is_a_file_that_cannot_be_read():
-    """Signed or not, it expands to nothing."""
-    laughs = b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
-    assert isinstance(judge(push(LAN, MINH, configuration=laughs), standing(), STATE, NOW), Accepted)
-    assert reason(push(configuration=b"[" * 20_000)) == "push.unreadable"
-    assert reason(push(configuration=b"\xff\xfe")) == "push.unreadable"
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        [CONFIG, b"", []],
-        [CONFIG, b"", [b"", *[b"x"] * 8]],
-        ["trambien-block", b"", [b""]],
-        [CONFIG, "", [b""]],
-        [CONFIG, b"", ["text"]],
-        [CONFIG, b"", [b"no COSE"]],
-        [CONFIG, b""],
-        {0: CONFIG},
-        None,
-    ],
-)
-def test_not_an_envelope(shape):
-    """Anything but the three parts."""
-    assert reason(cbor_item.encode(shape)) == "push.not-an-envelope"
-
-
-def test_a_trust_document_signed_by_what_is_no_signature():
-    """Looked through for keys that are known, it is refused as it stands."""
-    assert reason(Envelope(TRUST, trust_bytes(version=2), (b"no COSE",)).encode()) == "push.not-an-envelope"
-
-
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({"_0": 2}, "push.format"),
-        ({"_0": True}, "push.content"),
-        ({"_0": None}, "push.content"),
-        ({"_1": "station-1"}, "push.content"),
-        ({"_1": ["Station 1"]}, "push.content"),
-        ({"_1": ["station-1\n"]}, "push.content"),
-        ({"_1": ["a"] * 1001}, "push.content"),
-        ({"_3": 1}, "push.content"),
-        ({"_4": 0}, "push.content"),
-        ({"_5": True}, "push.content"),
-        ({"_6": -1}, "push.content"),
-        ({"_7": NOW_S - 60}, "push.content"),
-        ({"_7": NOW_S + 500 * DAY_S}, "push.content"),
-        ({"_8": b"short"}, "push.content"),
-        ({"_9": 9}, "push.content"),
-        ({"_10": "text"}, "push.content"),
-        ({"_10": None}, "push.content"),
-        ({"_12": 0}, "push.content"),
-        ({"_-1": 0}, "push.content"),
-    ],
-)
-def test_a_content_is_what_the_page_says(changes, code):
-    """Nothing more, nothing less, nothing else: a push grows by a new format only."""
-    assert reason(content(cbor_item.encode(members(**changes)))) == code
-
-
-def test_a_content_is_a_map_of_numbers():
-    """In its one encoding."""
-    assert reason(content(b"\x80")) == "push.content"
-    named = {("1" if key == 1 else key): value for key, value in members().items()}
-    assert reason(content(cbor_item.encode(named))) == "push.content"
-    pairs = [part for pair in reversed(members().items()) for part in pair]
-    backwards = bytes([0xA0 | len(members())]) + b"".join(map(cbor_item.encode, pairs))
-    assert reason(content(backwards)) == "push.content"
-
-
-# -- trust -------------------------------------------------------------------------------------------------------------
-
-
-def test_without_a_trust_document_nothing_is_obeyed():
-    """There is nobody to believe."""
-    assert judge(push(), None, STATE, NOW) == Rejected("push.no-trust")
-
-
-def test_trust_document_rolled_back():
-    """In the file, or by an envelope that was good once."""
-    journalled = replace(STATE, trust_version=2, trust_digest=standing(version=2).digest)
-    assert reason(push(), standing(), journalled) == "push.trust-rolled-back"
-    assert reason(new_trust(), standing(version=3)) == "push.older-trust"
-    assert reason(new_trust(epoch=1), standing(version=1, epoch=2)) == "push.older-trust"
-    forgetful = standing(retired=[MALLORY.public_key.hex()])
-    assert reason(new_trust(), forgetful) == "push.older-trust"
-
-
-def test_trust_document_changed_under_its_number():
-    """Two documents of one version are one too many."""
-    journalled = replace(STATE, trust_version=1, trust_digest=standing().digest)
-    assert isinstance(judge(push(), standing(), journalled, NOW), Accepted)
-    assert reason(push(), standing(groups={}), journalled) == "push.trust-changed"
-
-
-def test_a_newer_trust_document_put_here_by_hand_is_believed():
-    """Who may write the station's files needs no push."""
-    journalled = replace(STATE, trust_version=1, trust_digest=standing().digest)
-    assert isinstance(judge(push(), standing(version=3), journalled, NOW), Accepted)
-
-
-def test_trust_is_not_replaced_by_the_new_keys_alone_or_the_old_alone():
-    """Both thresholds, together."""
-    keys = {name: {"type": "Ed25519", "public": operator(name).public_key.hex()} for name in ("lan", "new-1", "new-2")}
-    role = {"keys": ["new-1", "new-2"], "threshold": 2}
-    changes = {"keys": keys, "roles": all_roles(role)}
-    new = operator("new-1"), operator("new-2")
-    assert reason(new_trust(*new, **changes)) == "push.threshold"
-    assert reason(new_trust(LAN, MINH, **changes)) == "push.threshold"
-    assert reason(new_trust(LAN, MINH, MALLORY, *new, **changes)) == "push.unknown-key"
-    assert isinstance(judge(new_trust(LAN, MINH, *new, **changes), standing(), STATE, NOW), Replaced)
-
-
-def test_trust_of_another_fleet_and_trust_that_came_already():
-    """The one is refused, the other is nothing new."""
-    assert reason(new_trust(fleet="da-nang")) == "push.other-fleet"
-    state = replace(STATE, trust_version=2, trust_digest=standing(version=2).digest)
-    assert reason(new_trust(), standing(version=2), state) == "push.repeated"
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        b"",
-        b"[]",
-        b"[" * 50_000,
-        b'{"format": 1, "format": 1}',
-        b'{"format": NaN}',
-        b"{}" + b" " * 70_000,
-        trust_bytes(version=1.5),
-        trust_bytes(version=True),
-        trust_bytes(surplus=1),
-        trust_bytes(retired=[LAN.public_key.hex()]),
-        trust_bytes(roles={"config": {"keys": ["lan"], "threshold": 1}}),
-        trust_bytes(roles=all_roles({"keys": ["lan"], "threshold": 2})),
-        trust_bytes(roles=all_roles({"keys": ["lan", "lan"], "threshold": 2})),
-        trust_bytes(roles=all_roles({"keys": ["eve"], "threshold": 1})),
-    ],
-)
-def test_what_is_no_trust_document(document):
-    """It is refused as a whole, and whatever it is raises nothing else."""
-    with pytest.raises(TrustInvalid):
-        parse(document)
-
-
 def test_touched_names_the_patterns():
     """A star is any one key; what is only moved counts as changed."""
     before = {"a": {"x": 1, "y": 2}, "b": 3, "c": {"p": {"w": 1}}}
@@ -534,14 +309,6 @@ def test_a_file_that_cannot_be_read_counts_as_all_different():
 
 
 # -- showing -----------------------------------------------------------------------------------------------------------
-
-
-def test_what_an_envelope_says_can_be_shown_unproven():
-    """For the operator, before he signs."""
-    assert shown(push(MALLORY)) == (take_apart(push(MALLORY)), PUSH)
-    assert shown(new_trust())[1] is None
-    assert shown(b"") == Rejected("push.not-an-envelope")
-    assert shown(content(b"")) == Rejected("push.content")
 
 
 def test_signing_again_replaces_the_signature():

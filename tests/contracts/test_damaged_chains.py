@@ -11,8 +11,9 @@ from itertools import chain as chained
 
 import pytest
 from chains import Station, key, resigned
-from contracts.make_vectors import KEY, account, rotated, sealed_in_memory
-from contracts.test_independent_verifier import HARMLESS, UNSIGNED, delete, edit_and_sign, evict, judge
+from contracts.make_chains import KEY, account, rotated, sealed_in_memory
+from contracts.tampering import HARMLESS, UNSIGNED, delete, edit_and_sign, evict
+from contracts.test_independent_verifier import judge
 
 from buffer.accounts import events_of
 from buffer.block import KIND_DATA, KIND_EVENTS, Block, decode_block, encode_block, payload_bytes, read_header

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -249,8 +248,8 @@ async def test_stopping_while_the_store_is_tried_again_tries_once_more_at_once(
         await bench.owner.call(lambda: bench.keeper._file.store._db.execute("PRAGMA max_page_count = 1"))
         bench.add(*range(2, 2000))
         await until(lambda: bench.health.buffer_error is not None)
-        began = time.monotonic()
-    assert time.monotonic() - began < 5
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < 30
     assert bench.numbers() == list(range(1, 2000))
 
 

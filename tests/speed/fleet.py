@@ -19,7 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fleet import Fleet, names, peak, quiet_port
+from fleet import Fleet, names, peak
+from ports import quiet_port
 from rig import Bench
 
 from agent.broker import Endpoint

@@ -170,14 +170,14 @@ async def test_a_block_is_acknowledged_only_when_every_publish_of_it_succeeded(
     async with Bench(tmp_path / "buffer.db") as bench, carrying(bench, platform, made) as health:
         async with listening(platform, "own/#"):
             await bench.sealed(1)
-            await until(lambda: health.refusal is not None and health.refusal[0] == "agent.publish-refused", 20)
+            await until(lambda: health.refusal is not None and health.refusal[0] == "agent.publish-refused")
             assert health.refusal[1]["topic"] == "own/1/3"
             assert not settled(bench, 1)
         await platform.broker.kill()
         acl.write_text(allowed + "topic write own/#\n")
         await platform.broker.start()
         async with listening(platform, "own/#") as messages:
-            await until(lambda: settled(bench, 1), 20)
+            await until(lambda: settled(bench, 1))
             await until(lambda: {one.topic for one in messages} == {f"own/1/{again}" for again in range(5)})
 
 

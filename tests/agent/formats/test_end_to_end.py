@@ -4,9 +4,6 @@ import asyncio
 import gzip
 import json
 import random
-import signal
-import subprocess
-import sys
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +15,7 @@ from chains import key
 from joserfc import jws
 from joserfc.jwk import OKPKey
 from rig import GROUP, Bench, Platform, until
+from running import Running
 from settings import uplink_of
 
 from agent.broker import Message, connect
@@ -179,14 +177,12 @@ async def test_the_service_speaks_the_formats_its_configuration_names(tmp_path: 
         received: list[Message] = []
         session.on_message = received.append
         await session.subscribe(f"{ROOT}/#")
-        command = [sys.executable, "-X", "importtime", "-m", "agent", "run", "-c", str(config)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        service = Running(config, "-X", "importtime")
         try:
-            await until(lambda: len(received) > 10, 20)
+            await until(lambda: len(received) > 10)
         finally:
-            process.send_signal(signal.SIGTERM)
-            log = (await asyncio.to_thread(process.communicate, timeout=10))[1]
-    assert process.returncode == 0, log
+            log = await asyncio.to_thread(service.leave)
+    assert service.process.returncode == 0, log
     public = load_public(tmp_path / "data" / "device.key.pub")
     documents = [opened(one, public) for one in received if "/json/" in one.topic]
     assert any("/state" in one.topic for one in received)

@@ -110,7 +110,7 @@ async def test_a_store_that_cannot_be_read_is_read_later(tmp_path: Path, monkeyp
         assert not placer.final(b"D" * 16)
         bench.add(2)
         bench.recorder._urgent.set()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 60)
         assert placer.final(b"D" * 16)
 
 

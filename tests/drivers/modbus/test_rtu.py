@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import os
-import time
 
 import pytest
 
@@ -48,9 +47,9 @@ async def test_time_that_passed_since_a_time_out_is_not_waited_for_again(rtu, sl
     with pytest.raises(NoAnswer):
         await driver.poll(driver.groups[0])
     await asyncio.sleep(0.16)
-    started = time.monotonic()
+    started = asyncio.get_running_loop().time()
     assert (await driver.poll(driver.groups[1])).values == (2,)
-    assert time.monotonic() - started < 0.1
+    assert asyncio.get_running_loop().time() - started < 0.1
     await driver.close()
 
 
@@ -77,11 +76,11 @@ async def test_a_damaged_answer_is_none(rtu, slave):
     driver = rtu({"a": {"holding": 7}}, timeout="2s")
     await driver.open()
     slave.rewrite = lambda adu: adu[:-1] + bytes((adu[-1] ^ 1,))
-    started = time.monotonic()
+    started = asyncio.get_running_loop().time()
     with pytest.raises(BadAnswer) as caught:
         await driver.poll(driver.groups[0])
     assert caught.value.code == "modbus.damaged-answer"
-    assert time.monotonic() - started < 0.5
+    assert asyncio.get_running_loop().time() - started < 0.5
     slave.rewrite = lambda adu: adu
     assert (await driver.poll(driver.groups[0])).values == (7,)
     await driver.close()
@@ -147,10 +146,10 @@ async def test_a_pulled_adapter_is_link_down(rtu, slave):
     driver = rtu({"a": {"holding": 7}}, timeout="5s")
     await driver.open()
     asyncio.get_running_loop().call_later(0.05, slave.unplug)
-    started = time.monotonic()
+    started = asyncio.get_running_loop().time()
     with pytest.raises(LinkDown) as caught:
         await driver.poll(driver.groups[0])
-    assert time.monotonic() - started < 1
+    assert asyncio.get_running_loop().time() - started < 1
     assert caught.value.code == "modbus.lost"
     await driver.close()
 

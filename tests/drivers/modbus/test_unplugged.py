@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 
 import pytest
 import wires
@@ -30,12 +29,12 @@ async def test_an_adapter_that_comes_back_is_opened_again_by_its_name(tmp_path, 
         slave.silent_units = {1}
         asking = asyncio.create_task(wire.ask(1, ONE))
         await asyncio.sleep(0.05)
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         held = os.open(was, os.O_RDWR | os.O_NOCTTY) if round_ else None
         await asyncio.to_thread(line.unplug)
         with pytest.raises(LinkDown) as lost:
             await asking
-        assert (lost.value.code, time.monotonic() - began < 1) == ("modbus.lost", True)
+        assert (lost.value.code, asyncio.get_running_loop().time() - began < 1) == ("modbus.lost", True)
         with pytest.raises(LinkDown) as away:
             await wire.open()
         assert (away.value.code, away.value.fields["port"]) == ("modbus.no-port", str(by_id))
@@ -61,10 +60,10 @@ async def test_an_adapter_pulled_between_two_questions_is_found_out_by_the_next(
     wire = wires.Wire(wires.link(serial={"port": str(by_id)}, timeout="3s"))
     await wire.open()
     await asyncio.to_thread(line.unplug)
-    began = time.monotonic()
+    began = asyncio.get_running_loop().time()
     with pytest.raises(LinkDown) as lost:
         await wire.ask(1, ONE)
-    assert (lost.value.code, time.monotonic() - began < 1) == ("modbus.lost", True)
+    assert (lost.value.code, asyncio.get_running_loop().time() - began < 1) == ("modbus.lost", True)
     wire.close()
 
 

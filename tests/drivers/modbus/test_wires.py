@@ -62,10 +62,10 @@ async def test_what_is_no_answer_is_silence_in_time_and_harms_nothing_after_it(k
     slave = ScriptedSlave()
     slave.faults.append(fault)
     async with wires.opened(kind, slave) as (wire, _):
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         with pytest.raises(BadAnswer if (kind, fault) == ("tcp", "wrong-function") else NoAnswer) as caught:
             await wire.ask(1, TEN)
-        assert time.monotonic() - began < 0.75
+        assert asyncio.get_running_loop().time() - began < 0.75
         assert caught.value.code in ("modbus.no-answer", "modbus.half-answer", "modbus.bad-answer")
         assert (fault == "half") == (caught.value.code == "modbus.half-answer")
         if (kind, fault) == ("tcp", "half"):
@@ -82,10 +82,13 @@ async def test_a_damaged_answer_is_named_and_counted_before_the_time_is_up(kind)
     slave.faults.extend(["spoilt", "", "spoilt"])
     async with wires.opened(kind, slave, timeout="2s") as (wire, _):
         for _ in range(2):
-            began = time.monotonic()
+            began = asyncio.get_running_loop().time()
             with pytest.raises(BadAnswer) as caught:
                 await wire.ask(1, TEN)
-            assert (caught.value.code, time.monotonic() - began < 0.5) == ("modbus.damaged-answer", True)
+            assert (caught.value.code, asyncio.get_running_loop().time() - began < 0.5) == (
+                "modbus.damaged-answer",
+                True,
+            )
             assert await wire.ask(1, TEN) == (TEN_DATA, 0)
         assert errors(wire)[0] == {"crc": 2}
 
@@ -142,10 +145,10 @@ async def test_an_answer_of_another_length_is_no_answer(kind):
     slave = ScriptedSlave()
     async with wires.opened(kind, slave, timeout="1s") as (wire, _):
         slave.answer = lambda unit, pdu: b"\x03\x04\x01\xf4\x01\xf5"
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         with pytest.raises(BadAnswer) as caught:
             await wire.ask(1, TEN)
-        assert (caught.value.code, time.monotonic() - began < 0.5) == ("modbus.bad-answer", True)
+        assert (caught.value.code, asyncio.get_running_loop().time() - began < 0.5) == ("modbus.bad-answer", True)
 
 
 @pytest.mark.parametrize("kind", LINES)
@@ -177,9 +180,9 @@ async def test_a_dead_unit_does_not_keep_the_others_waiting(kind):
     async with wires.opened(kind, slave) as (wire, _):
         with pytest.raises(NoAnswer):
             await wire.ask(2, TEN)
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         assert (await wire.ask(3, TEN)).data == TEN_DATA
-        assert time.monotonic() - began < 0.3
+        assert asyncio.get_running_loop().time() - began < 0.3
 
 
 async def test_a_number_of_zero_is_named():

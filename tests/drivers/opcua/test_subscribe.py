@@ -30,7 +30,7 @@ class Listening:
 
     async def until(self, done):
         """Wait until enough has come."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not done(self):
                 await asyncio.sleep(0.01)
 
@@ -166,5 +166,5 @@ async def test_an_emit_that_fails_ends_the_listening_with_its_error(plant, drive
 
     await driver.open()
     with pytest.raises(RuntimeError):
-        await asyncio.wait_for(driver.listen(driver.groups[0], fail), 5)
+        await asyncio.wait_for(driver.listen(driver.groups[0], fail), 60)
     await driver.close()

@@ -9,6 +9,7 @@ import sys
 import textwrap
 
 import pytest
+from rig import until
 
 from buffer import status
 from config.judge import judged
@@ -53,7 +54,7 @@ async def client_killed_after(link, readings):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CLIENT, json.dumps(link), stdout=asyncio.subprocess.PIPE
     )
-    lines = [await asyncio.wait_for(process.stdout.readline(), 20) for _ in range(readings)]
+    lines = [await asyncio.wait_for(process.stdout.readline(), 60) for _ in range(readings)]
     process.send_signal(signal.SIGKILL)
     lines += (await process.stdout.read()).splitlines()
     await process.wait()
@@ -203,13 +204,13 @@ async def test_a_line_answers_what_is_meant_for_it_and_nothing_else(skab):
         await asyncio.sleep(0.05)
         assert not answers
         line.write(b"\x55" + good)
-        await asyncio.sleep(0.05)
+        await until(lambda: len(answers) >= 9)
         assert answers[:3] == bytes.fromhex("010304")
         assert crc16(answers) == 0
         line.write(good[:3])
         await asyncio.sleep(0.3)
         line.write(good)
-        await asyncio.sleep(0.05)
+        await until(lambda: len(answers) >= 18)
         reading.remove_reader(line)
     await instrument.stop()
     assert [served.serial for served in instrument.served] == [1, 2]

@@ -11,6 +11,8 @@ from drivers.simulated.metered_line import MeteredLine
 from drivers.simulated.scripted_slave import ScriptedSlave, captured_delays
 
 TEN = bytes.fromhex("01030000000ac5cd")
+MOST = 300
+"""How often a busy machine is asked; what others do on it only adds to the shortest time."""
 
 
 def asked(line, question, size):
@@ -33,11 +35,13 @@ def test_bytes_take_their_time_in_both_directions(baud):
     line = MeteredLine(ScriptedSlave().conversation("rtu"), baud)
     line.plug()
     try:
-        for _ in range(3):
-            answer, took_s = asked(line, TEN, 25)
+        took_s = []
+        while len(took_s) < 3 or (min(took_s) >= 33 * 10 / baud + 0.02 and len(took_s) < MOST):
+            answer, one_s = asked(line, TEN, 25)
             assert answer[:5].hex() == "0103140000"
-            assert 33 * 10 / baud <= took_s < 33 * 10 / baud + 0.02
-        assert line.carried == (24, 75, 0)
+            took_s.append(one_s)
+        assert 33 * 10 / baud <= min(took_s) < 33 * 10 / baud + 0.02
+        assert line.carried == (8 * len(took_s), 25 * len(took_s), 0)
     finally:
         line.unplug()
 

@@ -5,6 +5,7 @@ import itertools
 import time
 
 import pytest
+from rig import until
 
 from config.judge import judged
 from drivers.errors import LinkDown, NoAnswer
@@ -101,7 +102,7 @@ async def test_speaking_by_itself_it_serves_only_while_somebody_holds_the_port()
         heard.extend(change.value for change in changes if change.point == 0)
 
     listening = asyncio.create_task(driver.listen(driver.groups[0], emit))
-    await asyncio.sleep(0.3)
+    await until(lambda: len(heard) > 5)
     listening.cancel()
     await asyncio.wait([listening])
     await driver.close()
