@@ -27,7 +27,7 @@ async def test_a_time_out_does_not_end_while_the_machine_stands() -> None:
         while frozen.poll() is None:
             await asyncio.sleep(0.05)
     stood_s = time.monotonic() - true_s - (loop.time() - began_s)
-    assert stood_s > 0.8
+    assert stood_s > 0.5
     now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     assert abs(loop.stood_s(boot_ns, now_ns) - stood_s) < 0.2
     assert loop.stood_s(now_ns, now_ns + 10**9) == 0

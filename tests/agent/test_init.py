@@ -57,12 +57,15 @@ class Terminal:
         os.write(self._master, line.encode() + b"\n")
 
     def interrupt(self) -> None:
-        """Press Ctrl-C until it is heard: one that comes between the question and the wait for its answer is not."""
-        deadline = time.monotonic() + 60
-        while self.process.poll() is None and time.monotonic() < deadline:
+        """Press Ctrl-C until it is heard: one that comes between the question and the wait for its answer is not.
+
+        Not again soon: one that comes while Python ends kills it.
+        """
+        for _ in range(6):
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.5)
+                self.process.wait(20)
+                break
 
     def end(self) -> int:
         """Wait for its end."""

@@ -247,7 +247,7 @@ async def test_several_uplinks_have_their_own_acknowledgements_starts_and_stream
                 await delivered(healths[name])
             await until(lambda: healths["refused"].refusal is not None)
             assert healths["refused"].pending["main"] >= len(old)
-            assert len(seen("oldest")) == len(seen("day")) == bench.recorder.head("main")
+            await until(lambda: len(seen("oldest")) == len(seen("day")) == bench.recorder.head("main"))
             assert 1 <= len(seen("now")) <= 4
         received.clear()
         async with Bench(path, uplinks=("now", "later")) as bench:  # `oldest` is gone, `later` is new
