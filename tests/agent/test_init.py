@@ -36,7 +36,8 @@ class Terminal:
     def __init__(self, *arguments: str, language: str = "en_US.UTF-8") -> None:
         self._master, slave = pty.openpty()
         environment = {**os.environ, "LANG": language, "LC_ALL": language}
-        command = [sys.executable, "-m", "agent", "init", *arguments]
+        # As at a terminal: a suite that a shell runs in the background has Ctrl-C ignored, and hands that down.
+        command = ["env", "--default-signal=INT", sys.executable, "-m", "agent", "init", *arguments]
         self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
         os.close(slave)
         self.said = ""

@@ -2,8 +2,8 @@
 
 What is always true here:
 
-- One command, ten minutes at most, no root. `--quick` is every part in its smallest form and all at once, for the
-  suite: it shows that the bench runs, and its figures mean nothing.
+- One command, ten minutes at most, no root. `--quick` is every part in its smallest form, for the suite: it shows that
+  the bench runs, and its figures mean nothing.
 - Each part measures the naive script, or the simulator's own ceiling, in the same run; each figure keeps all its runs.
 - A part that fails is named and does not take the others with it; the exit code is 1 then. A budget that is missed is
   said in the table and fails nothing: this machine may have had other things to do.
@@ -215,11 +215,10 @@ PARTS: dict[str, Callable[[Site, Size], Awaitable[list[Figure]]]] = {
 }
 
 
-async def run(names: Sequence[str], size: Size, *, together: bool) -> tuple[list[Figure], list[str]]:
-    """Run parts, one after the other, or together where their figures do not matter; name those that failed."""
+async def run(names: Sequence[str], size: Size) -> tuple[list[Figure], list[str]]:
+    """Run parts, one after the other; name those that failed."""
     with tempfile.TemporaryDirectory(prefix="trambien-bench-") as temporary:
-        works = [_part(name, Path(temporary) / name, size) for name in names]
-        found = await asyncio.gather(*works) if together else [await work for work in works]
+        found = [await _part(name, Path(temporary) / name, size) for name in names]
     figures = [figure for part in found for figure in part or ()]
     return figures, [name for name, part in zip(names, found, strict=True) if part is None]
 
@@ -267,7 +266,7 @@ def main(arguments: Sequence[str]) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     facts = about(options.quick)
     size = QUICK if options.quick else WHOLE
-    figures, failed = asyncio.run(run(options.only or list(PARTS), size, together=options.quick))
+    figures, failed = asyncio.run(run(options.only or list(PARTS), size))
     options.out.mkdir(parents=True, exist_ok=True)
     shown = table(figures)
     (options.out / "bench.txt").write_text(shown + "\n")

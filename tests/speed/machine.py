@@ -9,12 +9,13 @@ What is always true here:
 """
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from ports import quiet_port
 
 LOOP = 400_000
 TESTS = Path(__file__).parents[1]
@@ -47,12 +48,11 @@ def calibrate_ms() -> float:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find free ports."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    """Find free ports that no outgoing connection takes."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(quiet_port())
+    return list(ports)
 
 
 def python(*arguments: str, errors: Path | None = None) -> subprocess.Popen[bytes]:
