@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # tests that load the machine, which stand together, run one after the other; who has done with his takes from the rest.
 SIDE_BY_SIDE := -n 3 --dist worksteal
 
-.PHONY: demo test check cover bench bench-stages arm unit locale lock clean
+.PHONY: demo test check cover bench bench-stages arm systemd locale lock clean
 
 demo: .venv/ready
 	$(BIN)/trambien demo $(DEMO)
@@ -46,8 +46,8 @@ arm:
 	sh tests/arm.sh $(ARM)
 
 # As it is installed: README's commands in a Debian of its own, whose systemd starts, watches and restarts it. Root, five minutes.
-unit:
-	sh tests/unit.sh
+systemd:
+	sh tests/systemd.sh
 
 locale: .venv/ready
 	$(BIN)/pybabel -q compile --directory config/locale --domain "$(notdir $(basename $(wildcard config/locale/en/LC_MESSAGES/*.po)))"

@@ -1,4 +1,4 @@
-# Sourced by arm.sh and unit.sh: a Debian of its own in a directory, this checkout in it, and steps that are told.
+# Sourced by arm.sh and systemd.sh: a Debian of its own in a directory, this checkout in it, and steps that are told.
 # shellcheck shell=sh
 #
 # Who sources it stands in the checkout and gives `inside SECONDS COMMAND`: run it in that Debian, bounded.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the station as it is installed, under a systemd that is the first process: `make unit`, or sh tests/unit.sh [RELEASE].
+# Runs the station as it is installed, under a systemd that is the first process: `make systemd`, or sh tests/systemd.sh [RELEASE].
 #
 # Needs root, debootstrap, git, a network, 700 MB in /var/tmp, and five minutes. It makes a Debian (bookworm, or RELEASE) in a
 # directory of its own, boots its systemd in namespaces of its own (no network but a loopback), and in there:
@@ -15,12 +15,12 @@
 set -u
 cd "$(dirname "$0")/.."
 release=${1:-bookworm}
-[ "$(id -u)" = 0 ] || { echo "a Debian is made by root only: sudo make unit" >&2; exit 77; }
+[ "$(id -u)" = 0 ] || { echo "a Debian is made by root only: sudo make systemd" >&2; exit 77; }
 for tool in debootstrap unshare nsenter git; do
     command -v "$tool" >/dev/null || { echo "needs $tool: apt install debootstrap util-linux git" >&2; exit 69; }
 done
 
-name="unit-$release"
+name="systemd-$release"
 . tests/debian.sh
 cgroups=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts) group='' booted=''
 clean() {
@@ -39,15 +39,15 @@ inside() {
             exec chroot "$0" sh -euc "cd /srv/trambien; $1"' "$root" "$2"
     else
         clean_env timeout --kill-after=10 "$1" nsenter --target "$first" --all \
-            sh -euc "cd /srv/trambien; . tests/unit/steps.sh; $2"
+            sh -euc "cd /srv/trambien; . tests/systemd/steps.sh; $2"
     fi
 }
 
 # boot: systemd becomes the first process of namespaces that have this directory as their root.
 boot() {
-    group=$cgroups/trambien-unit.$$
+    group=$cgroups/trambien-test.$$
     mkdir "$group"
-    sh -c 'echo $$ >"$1/cgroup.procs"; exec unshare --mount --pid --fork --kill-child --ipc --uts --net --cgroup sh tests/unit/boot.sh "$0"' \
+    sh -c 'echo $$ >"$1/cgroup.procs"; exec unshare --mount --pid --fork --kill-child --ipc --uts --net --cgroup sh tests/systemd/boot.sh "$0"' \
         "$root" "$group" >"$root/srv/boot.log" 2>&1 </dev/null &
     booted=$!
     tries=100

@@ -1,4 +1,4 @@
-# What tests/unit.sh asks of the station, inside the Debian with a systemd of its own.
+# What tests/systemd.sh asks of the station, inside the Debian with a systemd of its own.
 # shellcheck shell=sh
 file=/etc/trambien/gateway.yaml
 
