@@ -80,7 +80,11 @@ def test_killed_on_the_way_back(tmp_path, point):
         assert (directory / "gateway.yaml").read_bytes() in (BEFORE, DEAD)
         ended = run(directory, "", boot=f"boot-{number % 2}", wall_s=0)
         assert ended.returncode == 0, ended.stderr
-        assert ended.stdout.split() == ["rolled-back", "push.device-dead"]
+        state, reason = ended.stdout.split()
+        assert state == "rolled-back"
+        # Killed before it was noted why, it may find at the next start that its time was over.
+        late = {"push.not-confirmed"} if point == "before rolling-back" else set()
+        assert reason in {"push.device-dead", *late}
         assert (directory / "gateway.yaml").read_bytes() == BEFORE
 
 
