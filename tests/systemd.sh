@@ -60,7 +60,7 @@ boot() {
 echo "== $release in $root, on $(uname -rm)"
 make_debian "$(dpkg --print-architecture)" "$release" ca-certificates,mosquitto,procps,python3-venv,systemd-sysv
 step "install as README says" 600 "$(readme install-arm64)
-$(readme install-unit | sed 's/--create trambien.conf/--create --prefix=\/etc\/trambien/')"
+$(readme install-unit)"
 boot
 step "systemd is there" 60 'until_ systemctl is-system-running; systemctl --version | head -n 1'
 step "a platform, and a file" 60 'platform; configuration'

@@ -7,8 +7,8 @@ What is always true here:
   returned before a notification is acknowledged, so nothing that the server may forget is still on its way here.
 - When the connection is gone, every `listen` and every later `poll` raises LinkDown.
 - Receive times and frame times are whole microseconds.
-- asyncua, which takes a second and 41 MB to load, is loaded by the first `open`, in a thread: whoever judges a file
-  needs none of it, and other links are polled meanwhile.
+- asyncua, which takes a second and ten megabytes to load, is loaded by the first `open`, in a thread: whoever judges a
+  file needs none of it, and other links are polled meanwhile.
 """
 
 import asyncio

@@ -14,7 +14,7 @@ from agent import telling
 from buffer import again
 from buffer.accounts import events_of
 from buffer.block import KIND_EVENTS, open_envelope, trust
-from buffer.changes import LOST, Account, Again, Damage, Eviction, Loss, Owed
+from buffer.changes import GONE, LOST, Account, Again, Damage, Eviction, Loss, Owed, Pruning
 from buffer.errors import StoreFull
 from buffer.evict import Evictor
 from buffer.frame import Event
@@ -188,28 +188,52 @@ def test_what_is_told_again_is_cut_after_so_many_words(tmp_path: Path, monkeypat
         assert found == list(range(3, 30, 2))
 
 
+def word_to_prune(store: Store) -> int:
+    """Give the position of the last word in a run that can be pruned, which speaks of headers before it that stay."""
+    station = station_of(store)
+    for _ in range(4):
+        store.append([station.seal()])
+    store.append([station.seal(Batch(events=[Event("key-enrolled", 1, bytes(8), ())]))])
+    for _ in range(20):
+        store.append([station.seal()])
+    for _ in range(2):
+        gone = Evictor(store, store.trusted).oldest("main", Intervals([(1, 22)]), "delivered")
+        if gone is not None:
+            store.append([station.seal(event_batch(gone))], changes=[gone])
+    word = store.last_position("main")
+    gone = Evictor(store, store.trusted).oldest("main", Intervals([(23, 26)]), "oldest")
+    assert gone is not None
+    store.append([station.seal(event_batch(gone))], changes=[gone])
+    return word
+
+
+def pruning_of(store: Store, word: int) -> Pruning:
+    """Give the pruning of the run that holds a word."""
+    pruning = Pruner(store, store.trusted).oldest("main", Intervals([(1, word + 1)]))
+    assert pruning is not None
+    assert pruning.account.first <= word <= pruning.account.last
+    return pruning
+
+
 def test_a_run_too_short_to_be_pruned_keeps_its_word_when_that_is_pruned(tmp_path: Path) -> None:
     """The `evicted` of headers that stay is said again in the commit that prunes it, for these alone."""
     path = tmp_path / "buffer.db"
     with Store.open(path, TRUSTED) as store:
-        station = station_of(store)
-        for _ in range(4):
-            store.append([station.seal()])
-        store.append([station.seal(Batch(events=[Event("key-enrolled", 1, bytes(8), ())]))])
-        for _ in range(20):
-            store.append([station.seal()])
-        for _ in range(2):
-            gone = Evictor(store, store.trusted).oldest("main", Intervals([(1, 22)]), "delivered")
-            if gone is not None:
-                store.append([station.seal(event_batch(gone))], changes=[gone])
-        word = store.last_position("main")
-        gone = Evictor(store, store.trusted).oldest("main", Intervals([(23, 26)]), "oldest")
-        assert gone is not None
-        store.append([station.seal(event_batch(gone))], changes=[gone])
-        pruning = Pruner(store, store.trusted).oldest("main", Intervals([(1, word + 1)]))
-        assert pruning is not None
-        assert pruning.account.first <= word <= pruning.account.last
+        pruning = pruning_of(store, word_to_prune(store))
         assert [(one.account.first, one.account.last, one.reason) for one in pruning.again] == [(2, 5, "delivered")]
         assert telling.told_again(store, [pruning]) == pruning.again
-        store.append([station.seal(event_batch(pruning, *pruning.again))], changes=[pruning, *pruning.again])
+        sealed = station_of(store).seal(event_batch(pruning, *pruning.again))
+        store.append([sealed], changes=[pruning, *pruning.again])
     assert reasons(path) == {"delivered", "pruned"}
+
+
+def test_a_word_that_no_header_needs_any_more_is_not_said_again(tmp_path: Path) -> None:
+    """Of what has another reason by now, that one speaks."""
+    path = tmp_path / "buffer.db"
+    with Store.open(path, TRUSTED) as store:
+        word = word_to_prune(store)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE block_1 SET gone = ? WHERE position <= 5 AND gone = ?", (GONE["oldest"], GONE["delivered"]))
+        db.commit()
+    with Store.open(path, TRUSTED) as store:
+        assert pruning_of(store, word).again == ()
