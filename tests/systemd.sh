@@ -36,7 +36,7 @@ trap 'exit 130' INT TERM
 inside() {
     if [ -z "$booted" ]; then
         clean_env timeout --kill-after=10 "$1" unshare --mount --pid --fork --kill-child sh -c 'mount -t proc proc "$0/proc" &&
-            exec chroot "$0" sh -euc "cd /srv/trambien; $1"' "$root" "$2"
+            exec chroot "$0" sh -euc "cd /srv/trambien; . tests/systemd/steps.sh; $1"' "$root" "$2"
     else
         clean_env timeout --kill-after=10 "$1" nsenter --target "$first" --all \
             sh -euc "cd /srv/trambien; . tests/systemd/steps.sh; $2"
@@ -61,9 +61,10 @@ echo "== $release in $root, on $(uname -rm)"
 make_debian "$(dpkg --print-architecture)" "$release" ca-certificates,mosquitto,procps,python3-venv,systemd-sysv
 step "install as README says" 600 "$(readme install-arm64)
 $(readme install-unit)"
+step "a platform" 60 platform
 boot
 step "systemd is there" 60 'until_ systemctl is-system-running; systemctl --version | head -n 1'
-step "a platform, and a file" 60 'platform; configuration'
+step "a file" 60 configuration
 step "start as README says" 60 "$(readme install-start)"
 step "ready, and alive" 60 'systemctl is-active trambien; until_ alive tank; trambien status'
 step "nobody, in a sandbox" 60 sandboxed

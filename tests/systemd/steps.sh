@@ -21,7 +21,7 @@ alive() { test "$(of status "links.waves.devices.$1.alive")" = True; }
 acknowledged() { test "$(of status uplinks.province.acknowledged.main)" -ge "$1"; }
 pid() { systemctl show --property=MainPID --value trambien; }
 
-# platform: mosquitto with mutual TLS, and certificates for the station and an operator.
+# platform: mosquitto with mutual TLS, and certificates for the station and an operator. Before anything is booted.
 platform() {
     /opt/trambien/bin/python -c 'from pathlib import Path
 from agent.demo.certificates import Authority
@@ -36,7 +36,6 @@ keyfile /etc/mosquitto/tls/localhost.key
 require_certificate true
 use_identity_as_username true
 END
-    systemctl restart mosquitto
 }
 
 # configuration: as a technician leaves it, root and a file of mode 640.
