@@ -4,6 +4,7 @@
 # Who sources it stands in the checkout and gives `inside SECONDS COMMAND`: run it in that Debian, bounded.
 
 root=$(mktemp -d "/var/tmp/trambien-$name.XXXXXX")
+chmod 755 "$root" # it becomes a root directory, in which others than root live too
 failed=0
 
 # make_debian ARCHITECTURE RELEASE PACKAGES: with this machine's names and trust (a network may have its own of either), and

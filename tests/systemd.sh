@@ -78,5 +78,6 @@ step "a file with faults: said, and not tried again" 60 stays_down
 step "a key from a credential" 60 credential
 step "stopping takes seconds" 60 'began=$(date +%s); systemctl stop trambien; test $(($(date +%s) - began)) -le 6
 trambien verify /var/lib/trambien/buffer.db'
+step "what was delivered is proven" 60 heard
 step "the demonstration, inside the sandbox" 400 demonstration
 exit $failed

@@ -24,6 +24,7 @@ from agent.campaign import Campaign
 from agent.errors import AgentError, Exit
 from agent.rollout import Rollout, waves
 from agent.words import Words, environment_language
+from buffer.errors import BufferUnreadable
 from buffer.keys import load_or_create, load_public
 from config import push as pushes
 from config import trust_file
@@ -49,6 +50,14 @@ Within = Annotated[float | None, typer.Option(help="Seconds to wait for each wav
 
 def _words() -> Words:
     return Words(environment_language(os.environ))
+
+
+def _bytes(path: Path) -> bytes:
+    """Read a file that the operator names; where it cannot be read, say so and leave."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise typer.Exit(failures.tell(BufferUnreadable(path=str(path), reason=error.strerror), _words())) from None
 
 
 @app.command("keygen")
@@ -118,14 +127,14 @@ def sign(
     """Show what would change, and sign it."""
     words = _words()
     if add is not None:
-        envelope, before = _opened(add, words), base.read_bytes() if base else b""
+        envelope, before = _opened(add, words), _bytes(base) if base else b""
     elif new is not None and new.suffix == ".json":
-        envelope, before = Envelope(pushes.TRUST, new.read_bytes(), ()), base.read_bytes() if base else b""
+        envelope, before = Envelope(pushes.TRUST, _bytes(new), ()), _bytes(base) if base else b""
     elif new is not None and base is not None:
-        before, now_s = base.read_bytes(), int(time.time())
+        before, now_s = _bytes(base), int(time.time())
         digest = digest_of(base) or sha256(before).digest()
         made = (tuple(gateway), tuple(group), platform, epoch, version, now_s, now_s + valid, digest, probation)
-        envelope = Envelope(pushes.CONFIG, encode(Push(*made, new.read_bytes(), back_from)), ())
+        envelope = Envelope(pushes.CONFIG, encode(Push(*made, _bytes(new), back_from)), ())
     else:
         raise typer.BadParameter("NEW with --base, or --add")
     _show(envelope, before, words)
@@ -142,7 +151,7 @@ def sign(
 
 
 def _opened(path: Path, words: Words) -> Envelope:
-    found = shown(path.read_bytes())
+    found = shown(_bytes(path))
     if isinstance(found, Rejected):
         raise typer.Exit(failures.tell(AgentError(found.code), words))
     return found[0]
@@ -198,7 +207,10 @@ def watch(
 
 
 def _endpoint(broker: str, ca: Path | None, cert: Path | None, tls_key: Path | None) -> Endpoint:
-    _, host, port = split_url(broker)
+    try:
+        _, host, port = split_url(broker)
+    except (ValueError, KeyError):
+        raise typer.BadParameter("mqtts://host:port", param_hint="--broker") from None
     ca_file, cert_file, key_file = (str(path) if path else None for path in (ca, cert, tls_key))
     return Endpoint(host, port, f"operator-{time.time_ns():x}", ca_file, cert_file, key_file)
 
@@ -207,7 +219,7 @@ def _carry_out(
     path: Path, endpoint: Endpoint, prefix: str, what: Rollout | tuple[str, ...], within: float | None
 ) -> None:
     words = _words()
-    data = path.read_bytes()
+    data = _bytes(path)
     found = shown(data)
     if isinstance(found, Rejected):
         raise typer.Exit(failures.tell(AgentError(found.code), words))

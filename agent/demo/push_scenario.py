@@ -22,6 +22,7 @@ from agent.demo.screen import Screen
 from agent.demo.stage import Stage, both, drain, gap_text, staged, watched
 from agent.demo.stored import read_buffer
 from agent.demo.tally import NS_PER_S, tally_all
+from config.trust import FILE_NAME
 
 OFTEN = "500ms"
 """How often the first instrument is asked once the first push is obeyed: twice as often."""
@@ -53,7 +54,7 @@ async def demonstrate_pushes(
     async with staged(directory, recordings, screen, port, kind, ("config",)) as stage, watched(stage, screen):
         operators = Operators(replace(stage.endpoint, client_id="operator"), screen)
         screen.step("agent.demo-step-operators")
-        durable.write(stage.config.with_name("trust.json"), operators.trust(), 0o644)
+        durable.write(stage.config.with_name(FILE_NAME), operators.trust(), 0o644)
         screen.step("agent.demo-step-agent")
         await stage.station.start()
         screen.step("agent.demo-step-arriving")

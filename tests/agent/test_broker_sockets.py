@@ -113,24 +113,6 @@ async def test_a_broker_that_takes_long_to_say_yes_is_not_called_lost(
         assert time.monotonic() - began < 7
 
 
-@pytest.mark.parametrize(
-    ("raw", "code"),
-    [
-        (bytes([0x30, 0xFF, 0xFF, 0xFF, 0x7F]) + b"\0\1a\0" + bytes(1000), "agent.not-mqtt"),
-        (bytes([0x34, 7]) + b"\0\1a\0\1\0x", "agent.broker-lost"),
-    ],
-    ids=["a quarter of a gigabyte", "QoS 2"],
-)
-async def test_what_would_fill_memory_ends_the_session(raw: bytes, code: str) -> None:
-    """No length is believed beyond what anyone sends us; QoS 2 was not asked for, and would be kept until released."""
-    async with Hostile() as broker, await connect(Endpoint("127.0.0.1", broker.port, "x")) as session:
-        for connection in broker.live:
-            connection.say(raw)
-        with pytest.raises(BrokerDown) as caught:
-            await asyncio.wait_for(asyncio.shield(session.ended), 5)
-    assert caught.value.code == code
-
-
 async def test_a_packet_above_what_was_told_is_not_read() -> None:
     """Maximum Packet Size binds a server (MQTT 5, 3.1.2.11.4); who does not keep to it is left."""
     async with Hostile() as broker:

@@ -287,11 +287,16 @@ async def test_a_connection_taken_away_again_and_again_is_recognised_without_one
         (b"\x30\x00", "agent.broker-lost"),
         (b"\x40\x03\x00\x01\xfe", "agent.broker-lost"),
         (b"\x90\x01\x00", "agent.broker-lost"),
+        (
+            b"\x30\xff\xff\xff\x7f\x00\x01a\x00" + bytes(1000),
+            "agent.not-mqtt",
+        ),  # of 256 MB, it says
+        (b"\x34\x07\x00\x01a\x00\x01\x00x", "agent.broker-lost"),  # QoS 2
         (b"HTTP/1.1 302 Found\r\nLocation: http://portal.example/" + b"x" * 200 + b"\r\n\r\n", "agent.broker-lost"),
     ],
 )
 async def test_bytes_that_break_the_library_end_the_session_at_once(raw: bytes, code: str) -> None:
-    """A topic that is no UTF-8 throws inside its thread: nobody waits for a watchdog then."""
+    """What throws inside the library, claims more than anyone sends us, or would be kept until it is released."""
     async with Hostile() as broker, await connect(Endpoint("127.0.0.1", broker.port, "x")) as session:
         for connection in broker.live:
             connection.say(raw)

@@ -1,15 +1,14 @@
 """Room runs out, or a commit is in doubt, while housekeeping has something to do: nothing is done twice or untold."""
 
 import os
-import random
 from collections.abc import Iterator
 from io import FileIO
 from itertools import takewhile
 from pathlib import Path
 
 import pytest
-from chains import METER, SECOND, key
-from keepers import STREAMS, Bench
+from chains import key
+from keepers import STREAMS, Bench, noisy
 from outstation import tmpfs
 from rig import Bench as Recording
 from rig import until
@@ -19,22 +18,10 @@ from agent.kept import Kept
 from agent.opener import ROOM_BYTES
 from buffer.changes import Eviction, Thinned
 from buffer.errors import CommitFailed, StoreFull
-from buffer.frame import Frame
 from buffer.intervals import Intervals
 from buffer.quota import Quota
-from buffer.seal import Batch
 from buffer.store import PAGE_SIZE, Reader, Store
 from buffer.verify import Report, Verifier
-
-
-def noisy(second: int, frames: int) -> Batch:
-    """Give a batch that hardly compresses."""
-    rng = random.Random(second)
-    gathered = Batch()
-    for at in range(frames):
-        values = (rng.randrange(1 << 16), float(rng.randrange(1 << 20)))
-        gathered.add_frame(METER, Frame(second * SECOND + at, 3_000_000, values))
-    return gathered
 
 
 def proven(path: Path) -> Report:

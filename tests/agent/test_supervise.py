@@ -49,7 +49,7 @@ async def test_the_watchdog_is_fed_while_progress_moves_and_not_after(
 async def test_what_stands_still_for_most_of_its_time_is_fed_as_soon_as_it_moves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit that takes most of a minute on a dying card ends before the service does."""
+    """A commit that takes more than half a minute on a dying card does not wait for the end of it."""
     waits: list[float] = []
     fed: list[int] = []
     monkeypatch.setenv("WATCHDOG_USEC", "60000000")
@@ -63,9 +63,9 @@ async def test_what_stands_still_for_most_of_its_time_is_fed_as_soon_as_it_moves
 
     monkeypatch.setattr(supervise, "beat", wait)
     with pytest.raises(asyncio.CancelledError):
-        await supervise.feed_watchdog(lambda: 0 if sum(waits) < 59 else 1)
+        await supervise.feed_watchdog(lambda: 0 if sum(waits) < 31 else 1)
     late_s = [sum(waits[:at]) for at in fed]
-    assert late_s[1] - late_s[0] <= 60
+    assert late_s[1] - late_s[0] <= 40
     assert len(late_s) == 2
 
 

@@ -1,6 +1,16 @@
 # What tests/systemd.sh asks of the station, inside the Debian with a systemd of its own.
 # shellcheck shell=sh
 file=/etc/trambien/gateway.yaml
+tried=/srv/try # what is made here besides
+mkdir -p $tried
+
+# refused COMMAND...: it must fail. A `!` before a command would not end a step that should have ended.
+refused() {
+    if "$@"; then
+        echo "went through: $*"
+        return 1
+    fi
+}
 
 # until_ COMMAND...: again until it holds, for 40 s.
 until_() {
@@ -25,9 +35,9 @@ pid() { systemctl show --property=MainPID --value trambien; }
 platform() {
     /opt/trambien/bin/python -c 'from pathlib import Path
 from agent.demo.certificates import Authority
-made = Authority(Path("/root/ca"))
+made = Authority(Path("/srv/try/ca"))
 made.issue("localhost", server=True), made.issue("station-1"), made.issue("operator")'
-    install -D --owner=mosquitto --mode=640 --target-directory=/etc/mosquitto/tls /root/ca/ca.pem /root/ca/localhost.*
+    install -D --owner=mosquitto --mode=640 --target-directory=/etc/mosquitto/tls $tried/ca/ca.pem $tried/ca/localhost.*
     cat >/etc/mosquitto/conf.d/tls.conf <<'END'
 listener 8883
 cafile /etc/mosquitto/tls/ca.pem
@@ -43,7 +53,7 @@ configuration() {
     test "$(stat --format=%a:%U:%G /etc/trambien)" = 2770:root:trambien
     umask 027
     mkdir /etc/trambien/tls
-    cp /root/ca/ca.pem /root/ca/station-1.* /etc/trambien/tls/
+    cp $tried/ca/ca.pem $tried/ca/station-1.* /etc/trambien/tls/
     chmod 640 /etc/trambien/tls/*
     cat >$file <<'END'
 gateway: {id: station-1, language: en}
@@ -71,26 +81,31 @@ sandboxed() {
     systemd-analyze security trambien --no-pager | tail --lines=1
 }
 
-# as_platform COMMAND...: with an operator's certificate.
-as_platform() { "$@" --ca /root/ca/ca.pem --cert /root/ca/operator.pem; }
-
 # listener: whoever takes the blocks, and proves them as they come.
 listener() {
-    cp /var/lib/trambien/device.key.pub /root/noted.pub
-    systemd-run --quiet --unit=listener --property=StandardOutput=truncate:/root/heard.txt --setenv=LANG=C.UTF-8 /opt/trambien/bin/trambien \
-        verify mqtts://localhost:8883/trambien/v1/station-1 --trust /root/noted.pub --language en \
-        --ca /root/ca/ca.pem --cert /root/ca/operator.pem --key /root/ca/operator.key
+    cp /var/lib/trambien/device.key.pub $tried/noted.pub
+    systemd-run --quiet --unit=listener --remain-after-exit --property=StandardOutput=truncate:$tried/heard.txt \
+        --setenv=LANG=C.UTF-8 /opt/trambien/bin/trambien verify mqtts://localhost:8883/trambien/v1/station-1 --language en \
+        --trust $tried/noted.pub --ca $tried/ca/ca.pem --cert $tried/ca/operator.pem --key $tried/ca/operator.key
+}
+
+# heard: the listener is told to end, and has proven what it heard.
+heard() {
+    systemctl kill --signal=INT listener
+    until_ grep --quiet . $tried/heard.txt
+    cat $tried/heard.txt
+    test "$(systemctl show --property=ExecMainStatus --value listener)" = 0
 }
 
 reloads() {
     before=$(pid)
-    cp $file /root/good.yaml
+    cp $file $tried/good.yaml
     sed --in-place 's/200ms/250ms/' $file
     systemctl reload trambien
     grep --quiet 250ms $file
     echo 'links: [' >>$file
-    ! systemctl reload trambien
-    cp /root/good.yaml $file
+    refused systemctl reload trambien
+    cp $tried/good.yaml $file
     systemctl reload trambien
     test "$(pid)" = "$before"
     until_ alive tank
@@ -98,18 +113,20 @@ reloads() {
 
 # send KEY FROM TO VERSION: sign a file as an operator and send it; gives what `send` gives.
 send() {
-    cd /root
+    cd $tried
     sed "s/$2/$3/" $file >new.yaml
     trambien push sign new.yaml --base $file --key "$1" --gateway station-1 --platform province --version "$4" --probation 10 --yes \
         --out push.cbor
-    as_platform trambien push send push.cbor --gateway station-1 --broker mqtts://localhost:8883 --tls-key /root/ca/operator.key --within 60
+    trambien push send push.cbor --gateway station-1 --broker mqtts://localhost:8883 --within 60 \
+        --ca $tried/ca/ca.pem --cert $tried/ca/operator.pem --tls-key $tried/ca/operator.key
 }
 
 pushes() {
-    (cd /root && trambien push keygen lan.key && trambien push keygen stranger.key &&
+    (cd $tried && trambien push keygen lan.key && trambien push keygen stranger.key &&
         trambien push trust lan.key.pub --threshold 1 --out /etc/trambien/trust.json)
     before=$(sha256sum $file)
-    ! send stranger.key 200ms 300ms 1
+    refused send stranger.key 200ms 300ms 1
+    journalctl --unit=trambien --no-pager --output=cat | grep 'push-refused.*push.unknown-key'
     test "$(sha256sum $file)" = "$before"
     send lan.key 200ms 500ms 1
     grep --quiet 500ms $file
@@ -143,15 +160,15 @@ quick_watchdog() {
 }
 
 stays_down() {
-    cp $file /root/good.yaml
+    cp $file $tried/good.yaml
     echo 'links: [' >>$file
-    ! systemctl restart trambien
+    refused systemctl restart trambien
     sleep 5
     systemctl show --property=ExecMainStatus,ActiveState,NRestarts trambien
     test "$(systemctl show --property=ExecMainStatus --value trambien)" = 78
     test "$(systemctl is-active trambien)" = failed
     journalctl --unit=trambien --no-pager --output=cat --lines=8
-    cat /root/good.yaml >$file
+    cat $tried/good.yaml >$file
     systemctl restart trambien
     until_ alive tank
 }
@@ -160,12 +177,12 @@ stays_down() {
 credential() {
     systemctl stop trambien
     install --mode=600 /var/lib/trambien/device.key /etc/trambien/device.key
-    mv /var/lib/trambien/device.key /root/
+    mv /var/lib/trambien/device.key $tried/
     drop_in key LoadCredential=device.key:/etc/trambien/device.key
     systemctl start trambien
     until_ alive tank
     test ! -e /var/lib/trambien/device.key
-    ! trambien key rotate
+    refused trambien key rotate
     trambien key show
 }
 
